@@ -1,0 +1,58 @@
+# make pipeline   the whole offline run: seven notebooks, no key, no network
+# make test       every test
+# make lab        JupyterLab on the notebooks
+# make lint       ruff
+# make clean      takes the virtual environment and caches away; runs under outputs/ stay
+#
+# Each target first makes .venv from requirements.lock, once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help pipeline test lab lint clean
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.made-from-lock
+PARAMS ?= params/offline.yaml
+ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
+
+pipeline: $(STAMP)
+	@$(PY) -m synthkit run $(PARAMS) $(ARGS)
+
+test: $(STAMP)
+	@$(PY) -m ruff check .
+	@$(PY) -m pytest $(ARGS)
+
+lab: $(STAMP)
+	@$(PY) -m jupyterlab notebooks
+
+lint: $(STAMP)
+	@$(PY) -m ruff check .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last: an interrupted installation is taken up again by the next call.
+$(STAMP): requirements.lock pyproject.toml
+	@found=; \
+	for candidate in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3; do \
+	  if $$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	  then found=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "synthkit needs Python 3.11 or newer with its venv module, and none was found on the PATH." >&2; \
+	  echo "  fix: install it (Debian and Ubuntu: apt install python3 python3-venv)," >&2; \
+	  echo "       or name one: make PYTHON=/path/to/python3.11 ..." >&2; \
+	  exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$($$found --version) from requirements.lock (once; some minutes) ..."; \
+	[ -x $(PY) ] || $$found -m venv $(VENV); \
+	$(PY) -m pip install --quiet --requirement requirements.lock; \
+	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .; \
+	touch $@

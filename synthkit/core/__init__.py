@@ -1,0 +1,1 @@
+"""What every stage stands on: parameters, runs, records, the chat client, the Hub, errors."""

@@ -1,0 +1,78 @@
+"""Where the services are: a URL as given, or the embedded Hub and scripted teacher, started on demand.
+
+The embedded endpoints are one child process, `python -m synthkit.offline`. It says on its first line
+where it listens and ends when its standard input closes, so it cannot outlive this process.
+"""
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Literal
+
+from synthkit.core.errors import EndpointError
+
+EMBEDDED = "embedded"
+_lock = threading.Lock()
+_urls: dict[str, str] = {}
+
+
+def resolve_endpoint(kind: Literal["teacher", "hub"], url: str) -> str:
+    """The base URL of a service. Raises EndpointError when the embedded ones cannot be started."""
+    if url != EMBEDDED:
+        return url.rstrip("/")
+    with _lock:
+        if not _urls:
+            _urls.update(start_embedded())
+        return _urls[kind]
+
+
+def start_embedded() -> dict[str, str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "synthkit.offline"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )
+    atexit.register(stop_embedded, process)
+    assert process.stdout is not None and process.stderr is not None
+    line = process.stdout.readline()
+    try:
+        urls = json.loads(line)
+    except ValueError as error:
+        process.kill()
+        tail = process.stderr.read().strip().splitlines()[-1:] or ["it said nothing"]
+        raise EndpointError(f"the embedded endpoints did not start: {tail[0]}", "run `synthkit doctor`") from error
+    threading.Thread(target=process.stderr.read, daemon=True).start()
+    return urls
+
+
+def stop_embedded(process: "subprocess.Popen[str]") -> None:
+    if process.stdin:
+        process.stdin.close()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def cache_dir() -> Path:
+    """Where exported data is kept between runs: $SYNTHKIT_CACHE, else the user's cache folder."""
+    if given := os.environ.get("SYNTHKIT_CACHE"):
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "synthkit"
+
+
+def embedded_benchmark() -> Path:
+    """The root of the embedded held-out benchmark, exported at first use. Raises EndpointError."""
+    folder = cache_dir() / "benchmark"
+    done = subprocess.run(
+        [sys.executable, "-m", "synthkit.offline", "--export-benchmark", str(folder)], capture_output=True, text=True
+    )
+    try:
+        return Path(json.loads(done.stdout.strip().splitlines()[-1])["benchmark"])
+    except (ValueError, IndexError, KeyError) as error:
+        tail = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise EndpointError(f"the embedded benchmark was not exported: {tail[0]}", "run `synthkit doctor`") from error

@@ -1,0 +1,226 @@
+"""One chat client for every teacher: an OpenAI-compatible endpoint with retries, a reply cache, a budget, and forms.
+
+Replies are cached by model, messages, options, sample and seed, so a resumed run pays for nothing twice.
+The key is read from the environment and appears nowhere else. Tried against loopback servers that
+speak the protocol, faults included; not against a paid endpoint.
+"""
+
+import hashlib
+import json
+import os
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlparse
+
+from pydantic import BaseModel, ValidationError
+
+from synthkit.core.endpoints import resolve_endpoint
+from synthkit.core.errors import EndpointError, ReplyError, SynthkitError, TransientEndpointError
+from synthkit.core.ledger import Ledger, open_database
+from synthkit.core.params import TeacherParams
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+M = TypeVar("M", bound=BaseModel)
+Messages = list[dict[str, str]]
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+FENCED = re.compile(r"^\s*```(?:json)?\s*\n(.*)\n\s*```\s*$", re.DOTALL)
+BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A model's reply with what it used; `cached` replies cost nothing again."""
+
+    text: str
+    tokens_in: int
+    tokens_out: int
+    usd: float
+    cached: bool
+
+
+class ChatClient:
+    """The teacher of one stage. Safe for threads; opened once per stage. Raises EndpointError without a key."""
+
+    def __init__(self, teacher: TeacherParams, run_dir: Path, stage: str):
+        self.teacher, self.stage = teacher, stage
+        self.base_url = resolve_endpoint("teacher", teacher.base_url)
+        self.key = find_key(teacher, self.base_url)
+        self.ledger = Ledger(run_dir, teacher.budget_usd)
+        self.cache = ReplyCache(run_dir / "llm_cache.sqlite")
+        self.slots = threading.BoundedSemaphore(teacher.concurrency)
+        self.client = self._open_client()
+
+    def _open_client(self) -> "OpenAI":
+        from openai import OpenAI
+
+        teacher = self.teacher
+        return OpenAI(
+            base_url=self.base_url, api_key=self.key, timeout=teacher.timeout_s, max_retries=teacher.max_retries
+        )
+
+    def chat(self, messages: Messages, *, sample: int = 0, seed: int | None = None, cache: bool = True) -> Reply:
+        """One reply in free text. `sample` tells repeated requests apart; `seed` is sent when the teacher takes one."""
+        return self._request(messages, {}, sample, seed, cache)
+
+    def ask(
+        self, messages: Messages, form: type[M], *, sample: int = 0, seed: int | None = None
+    ) -> tuple[M, list[Reply]]:
+        """A reply as a filled-in form. A reply that does not fit is sent back once with the fault, then ReplyError."""
+        options = {"response_format": describe_form(form, self.teacher.structured)}
+        if self.teacher.structured != "json_schema":
+            messages = [*messages, {"role": "user", "content": write_schema(form)}]
+        first = self._request(messages, options, sample, seed, True)
+        try:
+            return read_form(first.text, form), [first]
+        except ValidationError as error:
+            fault = describe_fault(error)
+        again = [
+            *messages, {"role": "assistant", "content": first.text},
+            {"role": "user", "content": f"That does not fit the form: {fault}. Send the whole JSON object again."},
+        ]
+        second = self._request(again, options, sample, seed, True)
+        try:
+            return read_form(second.text, form), [first, second]
+        except ValidationError as error:
+            raise ReplyError(f"no {form.__name__} after one repair: {describe_fault(error)}") from error
+
+    def _request(
+        self, messages: Messages, options: dict[str, Any], sample: int, seed: int | None, cache: bool
+    ) -> Reply:
+        request = self._build_request(messages, options, seed)
+        key = hash_request(request, sample, seed)
+        if cache and (known := self.cache.get(key)):
+            return known
+        with self.slots:
+            reply = self._pay_and_send(request)
+        if cache:
+            self.cache.put(key, reply)
+        return reply
+
+    def _build_request(self, messages: Messages, options: dict[str, Any], seed: int | None) -> dict[str, Any]:
+        teacher = self.teacher
+        request = {
+            "model": teacher.model, "messages": messages, "max_completion_tokens": teacher.max_output_tokens,
+            "temperature": teacher.temperature, "seed": seed if teacher.send_seed else None, **options,
+        }
+        return {name: value for name, value in request.items() if value is not None}
+
+    def _pay_and_send(self, request: dict[str, Any]) -> Reply:
+        size = sum(len(m["content"].encode()) for m in request["messages"])
+        most = self._price(size, self.teacher.max_output_tokens)
+        reservation = self.ledger.reserve(self.stage, most)
+        try:
+            answer = self.client.chat.completions.create(**request)
+        except BaseException as error:
+            self.ledger.release(reservation)
+            raise self._explain(error) from error
+        text, usage = (answer.choices[0].message.content or "") if answer.choices else "", answer.usage
+        tokens_in = usage.prompt_tokens if usage else size // BYTES_PER_TOKEN
+        tokens_out = usage.completion_tokens if usage else len(text.encode()) // BYTES_PER_TOKEN
+        usd = self._price(tokens_in, tokens_out)
+        self.ledger.settle(reservation, tokens_in, tokens_out, usd, estimated=usage is None)
+        if not text:
+            reason = answer.choices[0].finish_reason if answer.choices else "no choice"
+            raise ReplyError(f"{self.teacher.model} gave an empty reply ({reason})")
+        return Reply(text, tokens_in, tokens_out, usd, cached=False)
+
+    def _price(self, tokens_in: int, tokens_out: int) -> float:
+        return (tokens_in * self.teacher.usd_per_mtok_in + tokens_out * self.teacher.usd_per_mtok_out) / 1e6
+
+    def _explain(self, error: BaseException) -> BaseException:
+        """A client error as one of ours, with cause and fix; anything else as it is."""
+        import openai
+
+        place = f"the teacher at {self.base_url}"
+        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            return EndpointError(f"{place} refused the key", f"set {self.teacher.key_env} to a key that may use it")
+        if isinstance(error, openai.NotFoundError):
+            return EndpointError(f"{place} has no model {self.teacher.model!r}", "correct teacher.model or base_url")
+        if isinstance(error, openai.BadRequestError):
+            return explain_bad_request(place, error)
+        if isinstance(error, openai.APITimeoutError):
+            cause = f"{place} did not answer within {self.teacher.timeout_s:g} s"
+            return TransientEndpointError(cause, "start again later, or raise teacher.timeout_s")
+        if isinstance(error, openai.APIConnectionError):
+            return EndpointError(f"{place} cannot be reached", "check teacher.base_url and the network, start again")
+        if isinstance(error, openai.APIStatusError):
+            return TransientEndpointError(f"{place} answered {error.status_code} {self.teacher.max_retries + 1} times",
+                                          "start again later, or lower teacher.concurrency")
+        return error
+
+
+class ReplyCache:
+    """Replies on disk by the hash of their request."""
+
+    def __init__(self, path: Path):
+        self.path, self.local = path, threading.local()
+        columns = "key TEXT PRIMARY KEY, text TEXT, tokens_in INTEGER, tokens_out INTEGER"
+        self.connection().execute(f"CREATE TABLE IF NOT EXISTS replies ({columns})")
+
+    def connection(self) -> Any:
+        if not hasattr(self.local, "db"):
+            self.local.db = open_database(self.path)
+        return self.local.db
+
+    def get(self, key: str) -> Reply | None:
+        row = self.connection().execute(
+            "SELECT text, tokens_in, tokens_out FROM replies WHERE key = ?", (key,)
+        ).fetchone()
+        return Reply(row[0], row[1], row[2], 0.0, cached=True) if row else None
+
+    def put(self, key: str, reply: Reply) -> None:
+        self.connection().execute(
+            "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", (key, reply.text, reply.tokens_in, reply.tokens_out)
+        )
+
+
+def find_key(teacher: TeacherParams, base_url: str) -> str:
+    """The key from the environment; an endpoint on this machine needs none. Raises EndpointError."""
+    key = os.environ.get(teacher.key_env, "")
+    if key and teacher.base_url != "embedded":
+        return key
+    if urlparse(base_url).hostname in LOOPBACK:
+        return "none"
+    raise EndpointError(f"no key for the teacher at {base_url}", f"export {teacher.key_env}=… before you start")
+
+
+def hash_request(request: dict[str, Any], sample: int, seed: int | None) -> str:
+    return hashlib.sha256(json.dumps([request, sample, seed], sort_keys=True).encode()).hexdigest()
+
+
+def describe_form(form: type[BaseModel], structured: str) -> dict[str, Any] | None:
+    """The response_format for a form, as strict as the teacher's endpoint allows."""
+    if structured == "text":
+        return None
+    if structured == "json_object":
+        return {"type": "json_object"}
+    from openai.lib._pydantic import to_strict_json_schema
+
+    schema = {"name": form.__name__, "schema": to_strict_json_schema(form), "strict": True}
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def write_schema(form: type[BaseModel]) -> str:
+    return "Answer with one JSON object of this schema and nothing else:\n" + json.dumps(form.model_json_schema())
+
+
+def read_form(text: str, form: type[M]) -> M:
+    """A form from a reply that is JSON, with or without a code fence. Raises pydantic's ValidationError."""
+    fenced = FENCED.match(text)
+    return form.model_validate_json(fenced.group(1) if fenced else text)
+
+
+def describe_fault(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the reply'}: {e['msg']}" for e in error.errors()[:5])
+
+
+def explain_bad_request(place: str, error: Any) -> SynthkitError:
+    message = str(getattr(error, "message", error)).splitlines()[0][:300]
+    if getattr(error, "code", None) in ("unsupported_parameter", "unsupported_value"):
+        return EndpointError(f"{place} refuses a parameter: {message}", "set it to null in the teacher's section")
+    return ReplyError(f"{place} refused the request: {message}")

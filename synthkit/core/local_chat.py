@@ -1,0 +1,123 @@
+"""A saved model as a chat endpoint inside this process: what a small student needs at evaluation.
+
+Requests of concurrent episodes are answered in batches. Sampling adds seeded Gumbel noise to each
+row's own logits, so a reply depends on its messages and its seed, not on what else was in the batch.
+Nothing constrains the decoding. A larger student is served by vLLM and reached through ChatClient.
+"""
+
+import queue
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synthkit.core.errors import EndpointError, ReplyError
+from synthkit.core.llm import Reply
+
+TEMPLATE = Path(__file__).parent.parent / "prompts" / "chatml.jinja"
+BATCH = 16
+GATHER_S = 0.02
+
+
+@dataclass
+class Request:
+    """A tokenised prompt that waits for its reply."""
+
+    ids: list[int]
+    seed: int
+    reply: Future = field(default_factory=Future)
+
+
+class LocalChat:
+    """Chat with a saved model (a folder or Hub id); the same `chat` call as ChatClient, safe for many threads."""
+
+    def __init__(self, model: str, *, temperature: float, max_new_tokens: int):
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, padding_side="left")
+            weights = AutoModelForCausalLM.from_pretrained(model, trust_remote_code=False, use_safetensors=True)
+        except (OSError, ValueError) as error:
+            cause = f"no model can be loaded from {model}: {str(error).splitlines()[0]}"
+            raise EndpointError(cause, "run stage 06_sft first") from error
+        self.model = weights.to(self.device).eval()
+        self.tokenizer.chat_template = TEMPLATE.read_text()
+        self.temperature, self.max_new_tokens = temperature, max_new_tokens
+        self.context = self.model.config.max_position_embeddings
+        self.waiting: queue.Queue[Request | None] = queue.Queue()
+        self.worker = threading.Thread(target=self._serve, daemon=True)
+        self.worker.start()
+
+    def chat(self, messages: list[dict], *, sample: int = 0, seed: int | None = None) -> Reply:
+        """One sampled reply. Raises ReplyError when the conversation no longer fits the context window."""
+        ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+        if len(ids) + self.max_new_tokens > self.context:
+            raise ReplyError(f"{len(ids)} tokens of prompt do not fit the context window of {self.context}")
+        request = Request(ids, seed=(seed or 0) * 1009 + sample)
+        self.waiting.put(request)
+        return request.reply.result()
+
+    def close(self) -> None:
+        self.waiting.put(None)
+        self.worker.join()
+
+    def _serve(self) -> None:
+        while (first := self.waiting.get()) is not None:
+            batch = [first, *self._gather()]
+            try:
+                for request, reply in zip(batch, self._generate(batch), strict=True):
+                    request.reply.set_result(reply)
+            except Exception as error:
+                for request in batch:
+                    request.reply.set_exception(error)
+
+    def _gather(self) -> list[Request]:
+        more: list[Request] = []
+        while len(more) < BATCH - 1:
+            try:
+                request = self.waiting.get(timeout=GATHER_S)
+            except queue.Empty:
+                break
+            if request is None:
+                self.waiting.put(None)
+                break
+            more.append(request)
+        return more
+
+    def _generate(self, batch: list[Request]) -> list[Reply]:
+        import torch
+
+        rows = self.tokenizer.pad({"input_ids": [r.ids for r in batch]}, return_tensors="pt").to(self.device)
+        noise = [make_noise(batch, self.temperature)] if self.temperature > 0 else []
+        with torch.inference_mode():
+            out = self.model.generate(
+                **rows, max_new_tokens=self.max_new_tokens, do_sample=False, logits_processor=noise,
+                eos_token_id=self.tokenizer.eos_token_id, pad_token_id=self.tokenizer.pad_token_id,
+            )
+        new = out[:, rows["input_ids"].shape[1]:]
+        return [self._reply(request, ids.tolist()) for request, ids in zip(batch, new, strict=True)]
+
+    def _reply(self, request: Request, ids: list[int]) -> Reply:
+        end = self.tokenizer.eos_token_id
+        used = ids.index(end) + 1 if end in ids else len(ids)
+        text = self.tokenizer.decode(ids[:used], skip_special_tokens=True)
+        return Reply(text=text, tokens_in=len(request.ids), tokens_out=used, usd=0.0, cached=False)
+
+
+def make_noise(batch: list[Request], temperature: float) -> Any:
+    """A logits processor: the arg-max of logits/temperature + Gumbel noise is a sample at that temperature."""
+    import torch
+    from transformers import LogitsProcessor
+
+    generators = [torch.Generator().manual_seed(r.seed * 7919 + len(r.ids)) for r in batch]
+
+    class SeededGumbel(LogitsProcessor):
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            size = scores.shape[1]
+            uniform = torch.stack([torch.rand(size, generator=g) for g in generators]).to(scores.device)
+            return scores.float() / temperature - torch.log(-torch.log(uniform.clamp(1e-9, 1 - 1e-7)))
+
+    return SeededGumbel()

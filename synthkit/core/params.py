@@ -1,0 +1,180 @@
+"""One pydantic model per stage: the names, types, ranges and defaults of every parameter.
+
+A notebook's parameters cell holds the same names as literals; `params/*.yaml` holds them as
+sections. Fields marked with `free()` change cost or speed, never results, and stay out of the
+fingerprint.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Resume = Literal["never", "if_possible", "always"]
+
+
+def free(default: Any = ..., **kw: Any) -> Any:
+    """A field that never changes results (place, concurrency, timeouts, endpoints, prices)."""
+    return Field(default, json_schema_extra={"free": True}, **kw)
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class TeacherParams(Strict):
+    """An OpenAI-compatible chat endpoint. The key is read from the environment variable `key_env`."""
+
+    model: str = "scripted-teacher"
+    base_url: str = free("embedded", description="'embedded', or the URL of any OpenAI-compatible API")
+    key_env: str = free("OPENAI_API_KEY")
+    temperature: float | None = Field(None, ge=0, le=2, description="None leaves it out: GPT-5 refuses it")
+    max_output_tokens: int = Field(8192, ge=1)
+    send_seed: bool = True
+    structured: Literal["json_schema", "json_object", "text"] = "json_schema"
+    concurrency: int = free(8, ge=1)
+    timeout_s: float = free(120.0, gt=0)
+    max_retries: int = free(4, ge=0)
+    usd_per_mtok_in: float = free(0.0, ge=0)
+    usd_per_mtok_out: float = free(0.0, ge=0)
+    budget_usd: float = free(0.0, ge=0, description="hard limit for the whole run; 0 allows only free endpoints")
+
+
+class HubParams(Strict):
+    """The Hugging Face Hub, or the embedded one. The token is read from the environment variable `token_env`."""
+
+    endpoint: str = free("embedded", description="'embedded' or https://huggingface.co")
+    token_env: str = free("HF_TOKEN")
+    timeout_s: float = free(30.0, gt=0)
+
+
+class SandboxParams(Strict):
+    """Where code written by a model runs, and how much it may use."""
+
+    backend: Literal["bwrap", "process"] = "bwrap"
+    warm: bool = free(True, description="fork Python from an interpreter that has the libraries loaded")
+    warm_modules: list[str] = free(["numpy", "pandas", "sklearn.ensemble", "sklearn.linear_model",
+                                    "sklearn.pipeline", "sklearn.compose", "sklearn.model_selection"])
+    memory_mb: int = Field(4096, ge=64)
+    cpu_s: int = Field(120, ge=1)
+    file_mb: int = Field(256, ge=1)
+    output_kb: int = Field(64, ge=1)
+
+
+class StageParams(Strict):
+    run_dir: str = free("outputs/offline", description="the run's folder, relative to the repository root")
+    seed: int = Field(0, ge=0)
+    resume: Resume = free("if_possible")
+
+
+class TopicsParams(StageParams):
+    n_topics: int = Field(32, ge=1)
+    batch_size: int = Field(8, ge=1, description="topics asked for in one request")
+    max_idle_batches: int = Field(3, ge=1, description="stop after so many batches in a row that bring nothing new")
+    similarity: float = Field(0.8, gt=0, le=1, description="TF-IDF cosine from which two topics count as the same")
+    grid: str = Field("params/topic_grid.yaml", description="area x modality x task type x difficulty")
+    teacher: TeacherParams = TeacherParams()
+
+
+class DatasetsParams(StageParams):
+    licences: list[str] = [
+        "mit", "apache-2.0", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-3.0", "cc-by-sa-4.0",
+        "pddl", "public-domain", "odc-by",
+    ]
+    unknown_licence: Literal["refuse", "accept"] = "refuse"
+    min_rows: int = Field(60, ge=10)
+    max_train_rows: int = Field(600, ge=10)
+    max_test_rows: int = Field(300, ge=10)
+    max_download_mb: int = Field(100, ge=1)
+    search_limit: int = Field(8, ge=1, description="near matches looked at when the named dataset is not found")
+    benchmark: str = Field("embedded", description="'embedded', an MLGym root, or 'none': its datasets are refused")
+    teacher: TeacherParams = TeacherParams()
+    hub: HubParams = HubParams()
+
+
+class CodegenParams(StageParams):
+    sample_rows: int = Field(4, ge=0, description="rows of the real dataset shown in the prompt")
+    time_limit_s: int = Field(60, ge=1, description="wall time that a task's baseline and evaluation may take")
+    teacher: TeacherParams = TeacherParams()
+
+
+class SelfDebugParams(StageParams):
+    p_debug: float = Field(0.75, ge=0, le=1, description="repair with the evidence, else restart stage 03's request")
+    max_tries: int = Field(4, ge=1, description="attempts at one task before it is discarded (paper: k, not disclosed)")
+    margin: float = Field(0.02, ge=0, description="trivial < baseline < perfect, each by this share")
+    sample_rows: int = Field(4, ge=0, description="as in stage 03; used when generation restarts")
+    workers: int = free(2, ge=1)
+    teacher: TeacherParams = TeacherParams()
+    sandbox: SandboxParams = SandboxParams()
+
+
+class TrajectoriesParams(StageParams):
+    per_task: int = Field(8, ge=1, description="rollouts per task (paper: 256)")
+    max_steps: int = Field(24, ge=1)
+    training_timeout_s: int = Field(60, ge=1)
+    max_tokens: int = Field(48_000, ge=100, description="longer trajectories are refused (paper: 48K)")
+    tokenizer: str = Field("bytes/4", description="'bytes/4', or a Hub model id whose tokenizer counts")
+    max_kept_per_task: int | None = Field(None, ge=1)
+    workers: int = free(2, ge=1)
+    teacher: TeacherParams = TeacherParams()
+    sandbox: SandboxParams = SandboxParams()
+
+
+class ScratchParams(Strict):
+    """A Qwen3 from a configuration, with its own tokenizer, instead of a model id."""
+
+    vocab_size: int = Field(2048, ge=300)
+    hidden_size: int = Field(128, ge=16)
+    intermediate_size: int = Field(384, ge=16)
+    layers: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)
+    kv_heads: int = Field(2, ge=1)
+
+
+class LoraParams(Strict):
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.05, ge=0, lt=1)
+
+
+class SftParams(StageParams):
+    model: str | None = Field(None, description="a Hub model id or a folder; None with from_scratch")
+    from_scratch: ScratchParams | None = ScratchParams()
+    lora: LoraParams | None = None
+    max_length: int = Field(4096, ge=64, description="tokens a training row is cut to (paper: 32K)")
+    epochs: float = Field(6.0, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
+    batch_size: int = Field(4, ge=1)
+    gradient_accumulation: int = Field(1, ge=1)
+    bf16: bool = False
+    hub: HubParams = HubParams()
+
+
+class StudentParams(Strict):
+    """How base and student are run at evaluation: in this process, or by a server such as vLLM."""
+
+    base_url: str = free("local", description="'local', or an OpenAI-compatible URL that serves both by folder name")
+    temperature: float = Field(0.3, ge=0, le=2)
+    max_new_tokens: int = Field(384, ge=1)
+
+
+class MlgymEvalParams(StageParams):
+    benchmark: str = Field("embedded", description="'embedded', or the root of an MLGym checkout or of exported tasks")
+    tasks: list[str] | None = Field(None, description="task ids; None takes all of the benchmark")
+    runs: int = Field(5, ge=1, description="seeded runs per model and task (paper: 64)")
+    max_steps: int = Field(16, ge=1, description="rounds (paper: 50)")
+    history: Literal["default", "last5"] = Field("default", description="MLGym's own default is last5")
+    workers: int = free(4, ge=1)
+    student: StudentParams = StudentParams()
+    teacher: TeacherParams = TeacherParams()
+    sandbox: SandboxParams = SandboxParams()
+
+
+STAGES: dict[str, type[StageParams]] = {
+    "01_topics": TopicsParams,
+    "02_datasets": DatasetsParams,
+    "03_codegen": CodegenParams,
+    "04_self_debug": SelfDebugParams,
+    "05_trajectories": TrajectoriesParams,
+    "06_sft": SftParams,
+    "07_mlgym_eval": MlgymEvalParams,
+}

@@ -1,0 +1,117 @@
+"""Records on disk: JSON lines that survive an interruption, and JSON files that are whole or absent.
+
+While a stage works, each record is appended at once, so nothing finished is lost. At its end the file
+is written anew in a fixed order, so that an interrupted and an uninterrupted run leave the same bytes.
+"""
+
+import errno
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from pydantic import BaseModel, ValidationError
+
+from synthkit.core.errors import RecordError
+
+M = TypeVar("M", bound=BaseModel)
+_lock = threading.Lock()
+
+
+def append_record(path: Path, row: BaseModel | dict[str, Any]) -> None:
+    """Append one record as one line and hand it to the system at once. Safe for threads."""
+    line = dump_row(row) + "\n"
+    with _lock, explain_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cut_torn_line(path)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+@overload
+def read_records(path: Path) -> list[dict[str, Any]]: ...
+@overload
+def read_records(path: Path, model: type[M]) -> list[M]: ...
+def read_records(path: Path, model: type[M] | None = None) -> list[Any]:
+    """All records of a file, none if it is absent. A torn last line (no line end) is dropped.
+
+    Raises RecordError with file and line for any other line that is not such a record.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [parse_row(path, n, line, model) for n, line in enumerate(lines[:-1], 1) if line.strip()]
+
+
+def parse_row(path: Path, n: int, line: str, model: type[M] | None) -> Any:
+    fix = f"mend or delete line {n} of {path}; the work it stood for is then done again"
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise RecordError(f"{path}:{n}: not JSON ({error})", fix) from error
+    if model is None:
+        return row
+    try:
+        return model.model_validate(row)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise RecordError(f"{path}:{n}: not a {model.__name__}: {where}: {fault['msg']}", fix) from error
+
+
+def write_records(path: Path, rows: Iterable[BaseModel | dict[str, Any]]) -> None:
+    """Write all records at once, atomically."""
+    write_text(path, "".join(dump_row(row) + "\n" for row in rows))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file atomically; NaN has no place in it and raises ValueError."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically: it is there as a whole, or as it was before."""
+    with explain_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def dump_row(row: BaseModel | dict[str, Any]) -> str:
+    if isinstance(row, BaseModel):
+        return row.model_dump_json()
+    return json.dumps(row, ensure_ascii=False)
+
+
+def cut_torn_line(path: Path) -> None:
+    """Drop what an interruption left of a last line, so that the next record does not grow onto it."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+        content = path.read_bytes()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+@contextmanager
+def explain_full_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        fix = "free some space and start again; everything recorded so far is kept"
+        raise RecordError(f"the disk is full: {path} could not be written", fix) from error

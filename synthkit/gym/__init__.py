@@ -1,0 +1,1 @@
+"""The MLGym-compatible world: tasks, sandbox, scoring, environment, agent, AUP. Usable alone."""

@@ -1,0 +1,256 @@
+"""An episode's world: a task's workspace in a sandbox, with MLGym's steps, scores, limits and endings.
+
+Gymnasium's calls: `reset` and `step`. The reward is the improvement over the baseline of what was handed in, in
+shares of the baseline's size (`measure_improvement`); every other step brings 0.
+
+Two differences from MLGym are on purpose. The step that reaches the limit is still run, and then what lies in the
+workspace is handed in (MLGym asks for one more action and throws it away). `validate` and `submit` are known by being
+the whole action, not by a text in the output, so nothing that a program prints can pass for them.
+"""
+
+import csv
+import json
+import math
+import re
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from synthkit.core.errors import SandboxError
+from synthkit.core.params import SandboxParams
+from synthkit.core.prompts import render_prompt
+from synthkit.gym.parsing import Call, Shell, split_action
+from synthkit.gym.sandbox import Result, Sandbox, open_sandbox
+from synthkit.gym.scoring import SAMPLE, SUBMISSION, Part, Score, run_baseline, score_submission
+from synthkit.gym.task import Task
+from synthkit.gym.workspace import prepare_workspace
+
+Metrics = dict[str, float]
+
+ACTION_TIMEOUT_S = 25
+TRAINING_TIMEOUT_S = 3600
+TRAINING = re.compile("python|torchrun|accelerate|deepspeed")
+OBSERVATION_CHARS = 8000
+NAMED_FILES = 20
+NO_OUTPUT = "(the command ended without output)"
+UNSCORED_ENDINGS = {"skip": "skipped", "exit_forfeit": "exit_forfeit"}
+
+
+class Environment:
+    """One task, played from `reset` to an ending. A context manager; `close` stops the sandbox and deletes its files.
+
+    `max_steps` counts actions; `training_timeout_s` bounds an action that runs Python (None takes the task's own, then
+    MLGym's 3600 s), any other action has 25 s. `scores` and `parts` grow with each scored validate and submit;
+    `baseline` is the score that results are compared with, `baseline_public` the one that the agent sees.
+    Raises SandboxError when no sandbox can be started.
+    """
+
+    def __init__(self, task: Task, sandbox: SandboxParams, *, max_steps: int, training_timeout_s: int | None = None,
+                 seed: int = 0):
+        self.task, self.params, self.max_steps, self.seed = task, sandbox, max_steps, seed
+        self.training_timeout_s = training_timeout_s or task.config.training_timeout or TRAINING_TIMEOUT_S
+        self.baseline: Metrics = {}
+        self.baseline_public: Metrics = {}
+        self._stack = ExitStack()
+        self._clear()
+
+    def _clear(self) -> None:
+        self.scores: list[Metrics] = []
+        self.parts: list[str] = []
+        self.steps_taken, self.reward, self.exit_status = 0, 0.0, ""
+
+    def __enter__(self) -> "Environment":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    @property
+    def done(self) -> bool:
+        return bool(self.exit_status)
+
+    def reset(self) -> tuple[str, dict[str, Any]]:
+        """Start afresh in a new workspace; returns the task as the agent is told it, and `info`."""
+        self.close()
+        self._clear()
+        folder = tempfile.TemporaryDirectory(prefix="synthkit-", ignore_cleanup_errors=True)
+        self.workspace = Path(self._stack.enter_context(folder))
+        prepare_workspace(self.task, self.workspace)
+        if not self.baseline_public:
+            self.baseline_public, self.baseline = find_baseline(self.task, self.params)
+        self.sandbox: Sandbox = self._stack.enter_context(open_sandbox(self.workspace, self.params))
+        self.sandbox.run(f"RANDOM={self.seed}", ACTION_TIMEOUT_S)
+        return self.describe_task(), self._info()
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Run one action: (observation, reward, terminated, truncated, info). Raises RuntimeError after the end."""
+        if self.done:
+            raise RuntimeError("the episode is over: call reset")
+        self.steps_taken += 1
+        started = time.monotonic()
+        observation = self._perform(action)
+        truncated = not self.done and self.steps_taken >= self.max_steps
+        if truncated:
+            observation = f"{observation}\n{self.finish('max_steps')}"
+        info = self._info() | {"execution_time": time.monotonic() - started}
+        return observation, self.reward, self.done and not truncated, truncated, info
+
+    def _perform(self, action: str) -> str:
+        command = action.strip()
+        if command == "validate":
+            return self._validate()
+        if command == "submit":
+            return self.finish("submit")
+        if command in UNSCORED_ENDINGS:
+            self.exit_status = UNSCORED_ENDINGS[command]
+            return f"Exited ({command})"
+        try:
+            return self._execute(action)
+        except SandboxError as error:
+            return f"The session died: {error.cause}\n{self.finish('early_exit')}"
+
+    def _execute(self, action: str) -> str:
+        """Run the parts of an action in order, all within one time limit."""
+        limit = self.training_timeout_s if TRAINING.search(action) else ACTION_TIMEOUT_S
+        end = time.monotonic() + limit
+        outputs = []
+        for part in split_action(action):
+            result = self._run_part(part, max(0.1, end - time.monotonic()))
+            outputs.append(result.output)
+            if result.timed_out:
+                outputs.append(f"EXECUTION TIMED OUT BECAUSE THE COMMAND WAS RUNNING FOR MORE THAN {limit} SECONDS.")
+                break
+        text = "\n".join(output.rstrip("\n") for output in outputs if output.strip())
+        return cut_middle(text, OBSERVATION_CHARS) or NO_OUTPUT
+
+    def _run_part(self, part: Call | Shell, timeout_s: float) -> Result:
+        if isinstance(part, Shell):
+            return self.sandbox.run(part.text, timeout_s)
+        return self.sandbox.call(part.name, list(part.args), part.text)
+
+    def _validate(self) -> str:
+        score = self._score("public")
+        if score.metrics is None:
+            missing = score.failure == "submission_not_found"
+            return f"{SUBMISSION} is missing." if missing else f"Invalid submission: {score.message}"
+        return "\n".join([
+            f"Your {SUBMISSION} is valid.",
+            f"Baseline score: {format_metrics(self.baseline_public) or 'NA'}",
+            f"Your score: {format_metrics(score.metrics)}{self._compare(score.metrics)}",
+        ])
+
+    def finish(self, why: str) -> str:
+        """End the episode by handing in what lies in the workspace; sets exit status and reward, returns a last line.
+
+        `why` is submit, or what made an end of it: max_steps, early_exit, exit_format, exit_context, exit_api.
+        """
+        score = self._score("private")
+        if score.metrics is not None:
+            self.exit_status = "submitted" if why == "submit" else f"autosubmission ({why})"
+            self.reward = measure_improvement(self.task, score.metrics, self.baseline)
+        elif score.failure == "submission_not_found":
+            self.exit_status = f"submission_not_found ({why})"
+        elif score.failure == "evaluation_timeout":
+            self.exit_status = f"EvaluationTimeout, {score.message}, ({why})"
+        else:
+            self.exit_status = f"evaluation_format_error ({why})"
+        return f"Exited ({why})"
+
+    def _score(self, half: Part) -> Score:
+        part: Part = half if self.task.meta.score_on == "halves" else "all"
+        score = score_submission(self.task, self.workspace / SUBMISSION, part, self.params)
+        if score.metrics is not None:
+            self.scores.append(score.metrics)
+            self.parts.append(part)
+        return score
+
+    def _compare(self, metrics: Metrics) -> str:
+        if self.task.metric not in metrics or self.task.metric not in self.baseline_public:
+            return ""
+        better = measure_improvement(self.task, metrics, self.baseline_public) > 0
+        return f" ({'better' if better else 'not better'} than the baseline)"
+
+    def state(self) -> dict[str, str]:
+        """The open file and the current folder, as the session reports them."""
+        return self.sandbox.state()
+
+    def describe_task(self) -> str:
+        """The task as the agent is told it, in the first message."""
+        task, files = self.task, self.task.public_files()
+        sample = files.get(SAMPLE)
+        columns = read_header(sample) if sample else None
+        baseline = self.baseline_public.get(task.metric or "")
+        return render_prompt(
+            "agent_task", name=task.name, description=task.description, metric=task.metric,
+            direction=task.direction, task_kind=task.meta.task_kind, files=name_some(list(files)), columns=columns,
+            baseline=None if baseline is None else format_number(baseline),
+            training_timeout_s=self.training_timeout_s, action_timeout_s=ACTION_TIMEOUT_S,
+        )
+
+    def _info(self) -> dict[str, Any]:
+        return {"step": self.steps_taken, "exit_status": self.exit_status, "scores": self.scores, "parts": self.parts}
+
+
+def read_header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        return next(csv.reader(lines), [])
+
+
+def name_some(files: list[str]) -> list[str]:
+    """The files to name in a prompt: all, or the first and how many more there are."""
+    more = len(files) - NAMED_FILES
+    return files if more <= 0 else [*files[:NAMED_FILES], f"(and {more} more)"]
+
+
+def find_baseline(task: Task, params: SandboxParams) -> tuple[Metrics, Metrics]:
+    """The baseline's scores on the public and the private part: those stored with the task, else by running it.
+
+    Both empty when the task has no baseline, or one that leaves no valid submission.
+    """
+    stored = task.config.baseline_scores[0] if task.config.baseline_scores else {}
+    if task.meta.score_on == "all" and stored:
+        return stored, stored
+    meta = task.meta
+    if meta.metric and meta.baseline_public is not None and meta.baseline_private is not None:
+        return {meta.metric: meta.baseline_public}, {meta.metric: meta.baseline_private}
+    if not task.config.baseline_paths:
+        return {}, {}
+    _, submission = run_baseline(task, params)
+    parts: tuple[Part, Part] = ("all", "all") if meta.score_on == "all" else ("public", "private")
+    public, private = (score_submission(task, submission, part, params).metrics or {} for part in parts)
+    return public, private
+
+
+def measure_improvement(task: Task, metrics: Metrics, baseline: Metrics) -> float:
+    """How much better than the baseline, in shares of the baseline's size: 0.1 is ten percent better.
+
+    Negative when worse; the plain difference when the baseline is 0; 0 when either has no finite value.
+    """
+    score, floor = metrics.get(task.metric or "", math.nan), baseline.get(task.metric or "", math.nan)
+    gain = (score - floor) / (abs(floor) or 1.0)
+    if not math.isfinite(gain):
+        return 0.0
+    return gain if task.direction == "maximize" else -gain
+
+
+def format_number(value: float) -> str:
+    """Four decimals; a value too small for them in three significant digits."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
+
+
+def format_metrics(metrics: Metrics) -> str:
+    inner = ", ".join(f"{json.dumps(name)}: {format_number(value)}" for name, value in metrics.items())
+    return f"{{{inner}}}" if metrics else ""
+
+
+def cut_middle(text: str, limit: int) -> str:
+    """A long text as its head and tail, with a line between them that says how much was left out."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"

@@ -1,0 +1,238 @@
+"""The editor of a sandbox: MLGym's commands on one open file with a window of lines. Runs beside guest.py, inside.
+
+Only the standard library. The commands, their window and its overlap are MLGym's (facts of v0.1.1, tools/).
+"""
+
+import ast
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Callable
+from typing import Any
+
+WINDOW = 1000
+OVERLAP = 2
+MAX_HITS = 100
+MAX_FILE_BYTES = 16 << 20
+
+
+class Refusal(Exception):
+    """What an editor command answers instead of doing its work."""
+
+
+class Editor:
+    """One open file and a window on it. `find_folder` gives the folder that relative paths start from."""
+
+    def __init__(self, find_folder: Callable[[], str]):
+        self.find_folder = find_folder
+        self.path = ""
+        self.first = 1
+
+    def call(self, name: str, args: list[str], text: str | None) -> dict[str, Any]:
+        """Run one command. What it refuses or cannot do is its output too, with exit code 1."""
+        try:
+            return {"output": self.dispatch(name, args, text), "exit_code": 0, "timed_out": False}
+        except Refusal as refusal:
+            output = str(refusal)
+        except OSError as error:
+            output = f"{name}: {error.filename or 'file'}: {error.strerror}"
+        return {"output": output, "exit_code": 1, "timed_out": False}
+
+    def dispatch(self, name: str, args: list[str], text: str | None) -> str:
+        if name in ("edit", "insert"):
+            return self.change(name, args, text)
+        commands: dict[str, tuple[Callable[..., str], str]] = {
+            "open": (self.open, "<path> [<line>]"), "goto": (self.goto, "<line>"),
+            "scroll_up": (self.scroll_up, ""), "scroll_down": (self.scroll_down, ""),
+            "create": (self.create, "<path>"), "search_dir": (self.search_dir, "<text> [<folder>]"),
+            "search_file": (self.search_file, "<text> [<path>]"), "find_file": (self.find_file, "<name> [<folder>]"),
+        }
+        if name not in commands:
+            raise Refusal(f"There is no command {name}.")
+        command, form = commands[name]
+        most = form.count("<")
+        if not most - form.count("[") <= len(args) <= most:
+            raise Refusal(f"Write it as: {name} {form}".rstrip())
+        return command(*args)
+
+    def resolve(self, path: str) -> str:
+        return os.path.normpath(os.path.join(self.find_folder(), os.path.expanduser(path)))
+
+    def lines(self) -> list[str]:
+        if not self.path:
+            raise Refusal("No file is open: use open first.")
+        return split_lines(read_text(self.path))
+
+    def show(self, lines: list[str] | None = None) -> str:
+        lines = self.lines() if lines is None else lines
+        self.first = max(1, min(self.first, len(lines) - WINDOW + 1))
+        last = min(len(lines), self.first + WINDOW - 1)
+        above, below = self.first - 1, len(lines) - last
+        shown = [f"[File: {self.path} ({len(lines)} lines total)]"]
+        shown += [f"({above} more lines above)"] if above else []
+        shown += [f"{number}:{lines[number - 1]}" for number in range(self.first, last + 1)]
+        shown += [f"({below} more lines below)"] if below else []
+        return "\n".join(shown)
+
+    def open(self, path: str, line: str = "1") -> str:
+        path = self.resolve(path)
+        if os.path.isdir(path):
+            raise Refusal(f"{path} is a folder: list it with ls.")
+        lines, number = split_lines(read_text(path)), read_number(line)
+        check_line(number, lines)
+        self.path, self.first = path, number - WINDOW // 6
+        return self.show(lines)
+
+    def goto(self, line: str) -> str:
+        lines, number = self.lines(), read_number(line)
+        check_line(number, lines)
+        self.first = number - WINDOW // 6
+        return self.show(lines)
+
+    def scroll_down(self) -> str:
+        self.first += WINDOW - OVERLAP
+        return self.show()
+
+    def scroll_up(self) -> str:
+        self.first -= WINDOW - OVERLAP
+        return self.show()
+
+    def create(self, path: str) -> str:
+        path = self.resolve(path)
+        if os.path.exists(path):
+            return f"{path} exists already, and was opened.\n{self.open(path)}"
+        with open(path, "x", encoding="utf-8") as file:
+            file.write("\n")
+        return self.open(path)
+
+    def search_dir(self, term: str, folder: str = ".") -> str:
+        folder = self.resolve(folder)
+        hits = {path: count for path in walk_files(folder) if (count := count_hits(path, term))}
+        if not hits:
+            raise Refusal(f"{term!r} is in no file below {folder}.")
+        if len(hits) > MAX_HITS:
+            raise Refusal(f"{term!r} is in {len(hits)} files below {folder}: search for something rarer.")
+        rows = [f"{path} ({count} lines)" for path, count in sorted(hits.items())]
+        return "\n".join([f"{term!r} was found in {len(hits)} files below {folder}:", *rows])
+
+    def search_file(self, term: str, path: str = "") -> str:
+        if not path and not self.path:
+            raise Refusal("No file is open: name one.")
+        path = self.resolve(path) if path else self.path
+        hits = [f"{number}:{line}" for number, line in enumerate(split_lines(read_text(path)), 1) if term in line]
+        if not hits:
+            raise Refusal(f"{term!r} is not in {path}.")
+        if len(hits) > MAX_HITS:
+            raise Refusal(f"{term!r} is in {len(hits)} lines of {path}: search for something rarer.")
+        return "\n".join([f"{term!r} was found in {len(hits)} lines of {path}:", *hits])
+
+    def find_file(self, name: str, folder: str = ".") -> str:
+        folder = self.resolve(folder)
+        hits = sorted(path for path in walk_files(folder) if fnmatch.fnmatch(os.path.basename(path), name))
+        if not hits:
+            raise Refusal(f"No file below {folder} is called {name!r}.")
+        if len(hits) > MAX_HITS:
+            raise Refusal(f"{len(hits)} files below {folder} are called {name!r}: narrow the name down.")
+        return "\n".join([f"{len(hits)} files below {folder} are called {name!r}:", *hits])
+
+    def change(self, name: str, args: list[str], text: str | None) -> str:
+        """edit <first>:<last> and insert <line>: taken back when they break a Python file that was sound."""
+        if text is None:
+            form = "edit <first>:<last>" if name == "edit" else "insert <line>"
+            raise Refusal(f"Nothing was changed. Write `{form}`, the new lines, and end_of_{name} on its own line.")
+        lines = self.lines()
+        first, last = read_range(name, args, len(lines))
+        new = [*lines[:first - 1], *(text.split("\n") if text else []), *lines[last:]]
+        fault = find_fault(self.path, new)
+        if fault and not find_fault(self.path, lines):
+            raise Refusal(self.explain(fault, lines, new, first))
+        with open(self.path, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write("".join(f"{line}\n" for line in new))
+        if not self.first <= first < self.first + WINDOW:
+            self.first = first - WINDOW // 6
+        return f"{self.show(new)}\n(the file was changed)"
+
+    def explain(self, fault: str, lines: list[str], new: list[str], at: int) -> str:
+        before, after = ("\n".join(number_lines(part, at)) for part in (lines, new))
+        return (f"The change was not made, for it would break the file: {fault}\n"
+                f"It would have looked like this:\n{after}\nThe file still looks like this:\n{before}")
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a text; the empty one behind a final newline does not count."""
+    lines = text.split("\n")
+    return lines[:-1] if len(lines) > 1 and not lines[-1] else lines
+
+
+def check_line(number: int, lines: list[str]) -> None:
+    if not 1 <= number <= len(lines):
+        raise Refusal(f"There is no line {number}: the file has {len(lines)}.")
+
+
+def number_lines(lines: list[str], at: int, around: int = 8) -> list[str]:
+    first, last = max(1, at - around), min(len(lines), at + around)
+    return [f"{number}:{lines[number - 1]}" for number in range(first, last + 1)]
+
+
+def find_fault(path: str, lines: list[str]) -> str:
+    """What keeps a Python file from being compiled; '' for a sound one, and for any other file."""
+    if not path.endswith(".py"):
+        return ""
+    try:
+        ast.parse("\n".join(lines) + "\n")
+    except (SyntaxError, ValueError, RecursionError) as error:
+        return f"{error.msg} (line {error.lineno})" if isinstance(error, SyntaxError) else str(error)
+    return ""
+
+
+def read_number(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise Refusal(f"{text!r} is not a line number.")
+    return int(text)
+
+
+def read_range(name: str, args: list[str], count: int) -> tuple[int, int]:
+    """(first line to replace, last line to replace), 1-based; an insert replaces none."""
+    if name == "insert" and len(args) == 1 and args[0].isdecimal():
+        line = read_number(args[0])
+        if line > count:
+            raise Refusal(f"There is no line {line} to insert after: the file has {count}.")
+        return line + 1, line
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", " ".join(args)) if name == "edit" else None
+    if not match:
+        raise Refusal("Name the lines as `edit <first>:<last>`, or the line to insert after as `insert <line>`.")
+    first, last = int(match[1]), int(match[2])
+    if not 1 <= first <= last <= count:
+        raise Refusal(f"There are no lines {first}:{last}: the file has {count}.")
+    return first, last
+
+
+def read_text(path: str) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(fd, "rb") as file:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise Refusal(f"{path} is not a regular file.")
+        if info.st_size > MAX_FILE_BYTES:
+            raise Refusal(f"{path} is too large for the editor ({info.st_size} bytes).")
+        data = file.read(MAX_FILE_BYTES)
+    if b"\0" in data[:4096]:
+        raise Refusal(f"{path} is not a text file.")
+    return data.decode("utf-8", "surrogateescape")
+
+
+def count_hits(path: str, term: str) -> int:
+    try:
+        return sum(term in line for line in read_text(path).split("\n"))
+    except (Refusal, OSError):
+        return 0
+
+
+def walk_files(folder: str) -> list[str]:
+    """Regular files below a folder; hidden ones and links left out."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [os.path.join(parent, name) for name in names if not name.startswith(".")]
+    return [path for path in found if stat.S_ISREG(os.lstat(path).st_mode)]

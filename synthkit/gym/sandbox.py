@@ -1,0 +1,288 @@
+"""Where code written by a model runs: a session with a shell and an editor, confined by bubblewrap.
+
+`bwrap` (Linux): new user, mount, PID, network, IPC, UTS and cgroup namespaces, no capabilities, no further user
+namespaces; no network; the system and the interpreter read-only; /tmp, /dev/shm and home in memory; an environment
+that holds nothing of the host's; limits on memory, CPU time, files and processes for each process. It needs no rights
+beyond those of any user. `process` has the same session and the same limits and isolates nothing: for code that is
+trusted, or a machine that is itself a sandbox.
+
+Not covered by `bwrap`:
+- The kernel is shared, and system calls are not filtered: a kernel exploit gets out.
+- Memory is limited per process, not in sum, and what lies in /tmp, home and /dev/shm counts beside it.
+- Started by root, the limit on processes does not hold (the kernel exempts root); a fork bomb then lasts until the
+  action's time is over, when all its processes are killed at once.
+- The workspace is a folder of the host's disk with a limit for each file, not for their sum.
+- Programs see the names of the host's folders that are mounted (/proc/self/mountinfo), and the host's kernel version,
+  processors, memory size and load.
+- An agent can disturb its own session (kill the guest, forge its replies). It cheats only itself: scores come from
+  another sandbox. A session that breaks is replaced by a new one on the same workspace.
+"""
+
+import json
+import os
+import re
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import BaseModel, ValidationError
+
+from synthkit.core.errors import SandboxError
+from synthkit.core.params import SandboxParams
+from synthkit.gym import bwrap
+from synthkit.gym.warm import Lease, lease_warm
+
+START_TIMEOUT_S = 20.0
+REPLY_GRACE_S = 5.0
+EDITOR_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 5.0
+MAX_REPLY_BYTES = 16 << 20
+MAX_PROCESSES = 1024
+MAX_OPEN_FILES = 1024
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
+REDRAWN = re.compile(r"[^\n]*\r(?=[^\n\r])")
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+# bubblewrap ends with the thread that started it (--die-with-parent), and threads that roll out episodes come and go.
+_spawner = ThreadPoolExecutor(1, thread_name_prefix="sandbox-spawner")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an action printed (stdout and stderr in one) and how it ended; `exit_code` is None when it was killed."""
+
+    output: str
+    exit_code: int | None
+    timed_out: bool
+    seconds: float
+
+
+class Reply(BaseModel):
+    """A line of the guest. Untrusted: whatever runs in a sandbox can write one."""
+
+    id: str
+    output: str = ""
+    exit_code: int | None = None
+    timed_out: bool = False
+    folder: str
+    open_file: str
+
+
+class SessionLost(Exception):
+    """The guest is gone, does not answer, or talks nonsense."""
+
+
+class Sandbox:
+    """A session on a workspace. A context manager; one thread at a time may use it, many can be open at once.
+
+    A shell that exits, a command that overruns its time, and a session that breaks are outputs, not errors: the next
+    action finds a new shell, and the files as they were. SandboxError is raised when no session can be started.
+    """
+
+    def __init__(self, workspace: Path, params: SandboxParams):
+        self.workspace = workspace.resolve()
+        self.params = params
+        self._stack = ExitStack()
+        self._lease: Lease | None = None
+
+    def __enter__(self) -> "Sandbox":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        with ExitStack() as stack:
+            tools = Path(tempfile.mkdtemp(prefix="synthkit-"))
+            stack.callback(shutil.rmtree, tools, ignore_errors=True)
+            if self.params.backend == "bwrap":
+                config = self._start_confined(tools, stack)
+            else:
+                config = self._start_bare(tools, stack)
+            self._buffer = b""
+            try:
+                self._send(config | {"limits": build_limits(self.params), "output_bytes": self.params.output_kb << 10})
+                self._state = self._receive(START_TIMEOUT_S)
+            except SessionLost as lost:
+                raise SandboxError(f"the sandbox did not start: {read_errors(self._errors) or lost}", FIXES) from lost
+            self._stack = stack.pop_all()
+
+    def stop(self) -> None:
+        """End the session and every process in it, and delete its files but for the workspace."""
+        self._stack.close()
+
+    def run(self, command: str, timeout_s: float) -> Result:
+        """Run shell text in the session's bash; stdin is empty. At the timeout all processes of the session end."""
+        return self._act({"op": "run", "command": command, "timeout_s": timeout_s}, timeout_s)
+
+    def call(self, name: str, args: list[str], text: str | None = None) -> Result:
+        """Run an editor command: open, goto, scroll_up, scroll_down, create, search_dir, search_file, find_file,
+        edit, insert; `text` is the new text of the last two."""
+        return self._act({"op": "call", "name": name, "args": args, "text": text}, EDITOR_TIMEOUT_S)
+
+    def state(self) -> dict[str, str]:
+        """MLGym's state after the last action: the open file ('n/a' for none) and the shell's folder."""
+        return {"open_file": make_plain(self._state.open_file) or "n/a", "working_dir": make_plain(self._state.folder)}
+
+    @property
+    def cold_reason(self) -> str:
+        """Why `python` starts a new interpreter here; '' when it forks the warm one. Waits until that has loaded."""
+        return self._lease.refusal() if self._lease else "switched off by params.warm"
+
+    def _act(self, request: dict[str, Any], timeout_s: float) -> Result:
+        started = time.monotonic()
+        token = secrets.token_hex(8)
+        try:
+            self._send(request | {"id": token})
+            reply = self._receive(timeout_s + REPLY_GRACE_S)
+            if reply.id != token:
+                raise SessionLost("an answer to another question")
+        except SessionLost:
+            self.stop()
+            self.start()
+            seconds = time.monotonic() - started
+            note = "(the session broke and a new one was started; the files in the workspace are kept)"
+            return Result(note, None, seconds >= timeout_s, seconds)
+        self._state = reply
+        return Result(make_plain(reply.output), reply.exit_code, reply.timed_out, time.monotonic() - started)
+
+    def _start_confined(self, tools: Path, stack: ExitStack) -> dict[str, Any]:
+        program = shutil.which("bwrap")
+        if not program:
+            raise SandboxError("bubblewrap (bwrap) is not installed", FIXES)
+        python = bwrap.show_path(sys.executable)
+        bwrap.write_tools(tools, python, bwrap.TOOLS)
+        args = bwrap.build_arguments(self.workspace, tools, self.params.file_mb)
+        info, info_end = os.pipe()
+        args_end, args_start = os.pipe()
+        # Not on the command line, which programs inside can read. They fit into the pipe.
+        os.write(args_start, b"\0".join(os.fsencode(arg) for arg in [*args, "--info-fd", str(info_end)]))
+        os.close(args_start)
+        command = [program, "--args", str(args_end), python, "-ES", f"{bwrap.TOOLS}/guest.pyc"]
+        self._spawn(command, {}, [args_end, info_end], stack)
+        stack.callback(self._process.wait)
+        with open(info, "rb") as file:
+            report = file.read()
+        if not report:
+            self._process.wait()
+            raise SandboxError(f"bubblewrap failed: {read_errors(self._errors)}", FIXES)
+        namespace = os.pidfd_open(json.loads(report)["child-pid"])
+        stack.callback(os.close, namespace)
+        # The first process of a PID namespace takes all others with it, and is gone only when they are.
+        stack.callback(kill, namespace)
+        self._lend_python(tools, namespace, stack)
+        return {"folder": bwrap.WORKSPACE, "names": bwrap.list_names(), "own_namespace": True}
+
+    def _start_bare(self, tools: Path, stack: ExitStack) -> dict[str, Any]:
+        bwrap.write_tools(tools, sys.executable, str(tools))
+        environment = bwrap.build_environment(str(tools / "home"), str(tools), sys.prefix)
+        self._spawn([sys.executable, "-ES", str(tools / "guest.pyc")], environment, [], stack)
+        stack.callback(self._wait_bare)
+        self._lend_python(tools, None, stack)
+        own = [(str(self.workspace), bwrap.WORKSPACE), (str(tools / "home"), bwrap.HOME), (str(tools), bwrap.TOOLS)]
+        return {"folder": str(self.workspace), "names": own + bwrap.list_names(), "own_namespace": False}
+
+    def _wait_bare(self) -> None:
+        # The guest kills what it has started when its stdin closes.
+        self._process.stdin.close()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _spawn(self, command: list[str], environment: dict[str, str], fds: list[int], stack: ExitStack) -> None:
+        self._errors = stack.enter_context(tempfile.TemporaryFile())
+        try:
+            self._process = _spawner.submit(
+                subprocess.Popen, command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=self._errors, env=environment, pass_fds=fds, cwd=self.workspace, start_new_session=True,
+            ).result()
+        except OSError as error:
+            raise SandboxError(f"the sandbox did not start: {error}", FIXES) from error
+        finally:
+            for fd in fds:
+                os.close(fd)
+        stack.callback(self._process.stdout.close)
+        stack.callback(self._process.stdin.close)
+        os.set_blocking(self._process.stdin.fileno(), False)
+
+    def _lend_python(self, tools: Path, namespace: int | None, stack: ExitStack) -> None:
+        if not self.params.warm:
+            return
+        self._lease = lease_warm(tools / "warm.sock", self.params.warm_modules, build_limits(self.params), namespace)
+        stack.callback(self._lease.close)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        fd = self._process.stdin.fileno()
+        deadline = time.monotonic() + REPLY_GRACE_S
+        while data:
+            if not select.select([], [fd], [], max(0.0, deadline - time.monotonic()))[1]:
+                raise SessionLost("the guest does not listen")
+            try:
+                data = data[os.write(fd, data):]
+            except OSError as error:
+                raise SessionLost(str(error)) from error
+
+    def _receive(self, timeout_s: float) -> Reply:
+        fd = self._process.stdout.fileno()
+        deadline = time.monotonic() + timeout_s
+        chunks = [self._buffer]
+        size = len(self._buffer)
+        while b"\n" not in chunks[-1]:
+            if not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise SessionLost("the guest does not answer")
+            chunks.append(os.read(fd, 1 << 16))
+            size += len(chunks[-1])
+            if not chunks[-1] or size > MAX_REPLY_BYTES:
+                raise SessionLost("the guest has ended" if not chunks[-1] else "the guest says too much")
+        line, _, self._buffer = b"".join(chunks).partition(b"\n")
+        try:
+            return Reply.model_validate_json(line)
+        except ValidationError as error:
+            raise SessionLost("the guest talks nonsense") from error
+
+
+FIXES = ("install bubblewrap and allow user namespaces for it, or set sandbox.backend to 'process' "
+         "where the code to run is trusted")
+
+
+def open_sandbox(workspace: Path, params: SandboxParams) -> Sandbox:
+    """A session on a workspace, to be used with `with`."""
+    return Sandbox(workspace, params)
+
+
+def build_limits(params: SandboxParams) -> dict[str, int]:
+    """Limits of each process, by the names of `resource.RLIMIT_*`: bytes, seconds, counts."""
+    limits = {"DATA": params.memory_mb << 20, "CPU": params.cpu_s, "FSIZE": params.file_mb << 20,
+              "NOFILE": MAX_OPEN_FILES, "CORE": 0}
+    # Without a user namespace all processes of the host's user would count.
+    return limits | {"NPROC": MAX_PROCESSES} if params.backend == "bwrap" else limits
+
+
+def make_plain(text: str) -> str:
+    """Output as a person may see it: no terminal escapes or control characters, of redrawn lines the last state."""
+    text = text.encode("utf-8", "replace").decode()
+    return CONTROLS.sub("", REDRAWN.sub("", ESCAPES.sub("", text)))
+
+
+def kill(process: int) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+
+
+def read_errors(errors: BinaryIO) -> str:
+    errors.seek(0)
+    return errors.read(4000).decode("utf-8", "replace").strip()

@@ -1,0 +1,109 @@
+"""Warm Python: one interpreter per kit process with the libraries loaded, which sandboxes fork their runs from.
+
+Importing pandas and scikit-learn costs a script more than a second, its own work often less than a tenth of that.
+`lease_warm` offers the interpreter to a sandbox over a unix socket; `zygote.py` is the interpreter, `shim.py` what
+calls it. Linux only: a child enters the sandbox with setns, for which the kernel wants no rights beyond those of the
+user who made the sandbox. Where it refuses, or the interpreter died, runs are cold and the lease says so.
+"""
+
+import atexit
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from synthkit.gym import zygote
+from synthkit.gym.shim import ENVIRONMENT
+
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 5
+
+_lock = threading.Lock()
+_zygotes: dict[tuple[int, tuple[str, ...]], "Zygote"] = {}
+
+
+class Zygote:
+    """The interpreter's process. It ends when this end of the control socket closes, be it by a crash."""
+
+    def __init__(self, modules: tuple[str, ...]):
+        self.control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # The source goes in by stdin: no path of the kit shows in the command line, which sandboxes can read.
+        with other, open(zygote.__file__, "rb") as source:
+            self.process = subprocess.Popen(
+                [sys.executable, "-", str(other.fileno()), json.dumps(modules)], stdin=source,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", env=dict(ENVIRONMENT),
+                pass_fds=[other.fileno()], start_new_session=True,
+            )
+
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def register(self, listener: socket.socket, lifeline: socket.socket, namespace: int | None,
+                 limits: dict[str, int]) -> None:
+        fds = [listener.fileno(), lifeline.fileno(), *([] if namespace is None else [namespace])]
+        socket.send_fds(self.control, [json.dumps(limits).encode()], fds)
+
+    def stop(self) -> None:
+        self.control.close()
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Lease:
+    """A sandbox's claim on the warm interpreter; `close` ends it, and every run that it has started."""
+
+    def __init__(self, lifeline: socket.socket):
+        self._lifeline = lifeline
+        self._refusal: str | None = None
+
+    def refusal(self) -> str:
+        """Why this sandbox's runs are cold; '' when they are warm. Waits until the interpreter has loaded."""
+        if self._refusal is None:
+            self._lifeline.settimeout(START_TIMEOUT_S)
+            try:
+                answer = self._lifeline.recv(65536)
+                self._refusal = json.loads(answer)["refusal"] if answer else "the warm interpreter ended"
+            except OSError as error:
+                self._refusal = f"the warm interpreter does not answer: {error}"
+        return self._refusal
+
+    def close(self) -> None:
+        self._lifeline.close()
+
+
+def lease_warm(address: Path, modules: list[str], limits: dict[str, int], namespace: int | None) -> Lease:
+    """Offer the warm interpreter at a socket path, starting it if there is none with these modules.
+
+    `namespace` is a pidfd of a process in the sandbox, None when runs are not isolated. Returns at once: the first
+    run waits until the modules are loaded. Raises OSError when no process can be started.
+    """
+    lifeline, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with other, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(address))
+        listener.listen(64)
+        find_zygote(tuple(modules)).register(listener, other, namespace, limits)
+    return Lease(lifeline)
+
+
+def find_zygote(modules: tuple[str, ...]) -> Zygote:
+    # A fork of the kit gets an interpreter of its own: two processes cannot share one control socket.
+    key = (os.getpid(), modules)
+    with _lock:
+        if key not in _zygotes or not _zygotes[key].is_alive():
+            _zygotes[key] = Zygote(modules)
+        return _zygotes[key]
+
+
+@atexit.register
+def stop_zygotes() -> None:
+    """End the interpreters of this process; a later lease starts one anew."""
+    with _lock:
+        mine = [key for key in _zygotes if key[0] == os.getpid()]
+        for key in mine:
+            _zygotes.pop(key).stop()

@@ -1,0 +1,146 @@
+"""The scripted teacher's replies to the stages' forms, found in the library by the lines of the prompt.
+
+Nothing is kept between requests: what was drafted and what was mended is read from the conversation.
+"""
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Callable
+from typing import Any
+
+from synthkit.offline.library import Entry, load_library, find_topic
+
+Messages = list[dict[str, str]]
+
+P_REWORDED = 0.12  # How often a topic that was given before comes again in other words.
+P_CLEAN_RESTART = 0.5  # How often a draft written anew has none of the first one's flaws.
+CELL_LINE = re.compile(r"^(Area|Modality|Task type|Difficulty): (.*)$", re.MULTILINE)
+
+
+class UnknownTopic(Exception):
+    """A request about something that is not in the library, or that names no form of ours."""
+
+
+def answer_form(form: str, messages: Messages, seed: int) -> dict[str, Any]:
+    """The filled-in form. Raises UnknownTopic when the library has nothing to say."""
+    if form not in FORMS:
+        raise UnknownTopic(f"The scripted teacher knows the forms {', '.join(FORMS)}, not {form!r}.")
+    return FORMS[form](messages, make_random(messages, seed))
+
+
+def make_random(messages: Messages, seed: int) -> random.Random:
+    text = json.dumps([seed, *([m["role"], m["content"]] for m in messages)])
+    return random.Random(hashlib.sha256(text.encode()).digest())
+
+
+def answer_topics(messages: Messages, rng: random.Random) -> dict[str, Any]:
+    """A topic for each cell that the library still has one for: none that is taken, or now and then a rewording."""
+    text = messages[-1]["content"]
+    given = {title.lower() for title in find_lines(text, "Already taken")}
+    topics = []
+    for cell in read_cells(text):
+        entry, title = choose_topic(cell, given, rng)
+        if entry is None:
+            continue
+        given.add(title.lower())
+        topics.append({"title": title, **entry.model_dump(
+            include={"summary", "area", "modality", "task_type", "difficulty"})})
+    return {"topics": topics}
+
+
+def read_cells(text: str) -> list[dict[str, str]]:
+    """The cells of a prompt: each begins with its Area."""
+    cells: list[dict[str, str]] = []
+    for name, value in CELL_LINE.findall(text):
+        if name == "Area":
+            cells.append({})
+        if cells:
+            cells[-1][name.lower().replace(" ", "_")] = value.strip()
+    return cells
+
+
+def choose_topic(cell: dict[str, str], given: set[str], rng: random.Random) -> tuple[Entry | None, str]:
+    """The topic of the cell's area that fits it best, and the title it goes by."""
+    area = [entry for entry in load_library().values() if entry.area == cell["area"].lower()]
+    again = [e for e in area if e.title.lower() in given and e.rewording and e.rewording.lower() not in given]
+    if again and rng.random() < P_REWORDED:
+        entry = rng.choice(again)
+        return entry, entry.rewording
+    fresh = [e for e in area if not {e.title.lower(), (e.rewording or e.title).lower()} & given]
+    if not fresh:
+        return None, ""
+    best = max(count_matches(entry, cell) for entry in fresh)
+    entry = rng.choice([e for e in fresh if count_matches(e, cell) == best])
+    return entry, entry.title
+
+
+def count_matches(entry: Entry, cell: dict[str, str]) -> int:
+    return sum(cell.get(name) == getattr(entry, name) for name in ("modality", "task_type", "difficulty"))
+
+
+def answer_dataset(messages: Messages, rng: random.Random) -> dict[str, Any]:
+    return require_topic(messages).dataset.model_dump()
+
+
+def answer_plan(messages: Messages, rng: random.Random) -> dict[str, Any]:
+    return require_plan(messages).plan.model_dump()
+
+
+def answer_code(messages: Messages, rng: random.Random) -> dict[str, Any]:
+    """A first draft with its flaws; a repair that mends what the evidence shows; or a draft written anew."""
+    entry = require_plan(messages)
+    request = messages[-1]["content"]
+    if "Failing gate:" in request:
+        return repair_draft(entry, read_draft(messages), request)
+    attempt = int((find_lines(request, "Attempt") or ["1"])[-1])
+    clean = attempt > 1 and rng.random() < P_CLEAN_RESTART
+    return entry.draft([flaw for flaw in entry.flaws if not (clean and flaw.evidence)])
+
+
+def repair_draft(entry: Entry, draft: dict[str, str] | None, request: str) -> dict[str, str]:
+    """The draft without the first flaw that the request gives evidence of."""
+    flaws = [flaw for flaw in entry.flaws if draft is None or flaw.is_in(draft)]
+    shown = [flaw for flaw in flaws if any(sign in request for sign in flaw.evidence)]
+    return entry.draft([flaw for flaw in flaws if flaw not in shown[:1]])
+
+
+def read_draft(messages: Messages) -> dict[str, str] | None:
+    """The teacher's own last draft in this conversation."""
+    for message in reversed(messages):
+        if message["role"] == "assistant":
+            try:
+                return json.loads(message["content"])
+            except ValueError:
+                return None
+    return None
+
+
+def require_plan(messages: Messages) -> Entry:
+    entry = require_topic(messages)
+    if entry.plan is None:
+        raise UnknownTopic(f"The scripted teacher has no plan for the topic {entry.title!r}.")
+    return entry
+
+
+def require_topic(messages: Messages) -> Entry:
+    titles = [title for m in messages if m["role"] == "user" for title in find_lines(m["content"], "Topic")]
+    entry = find_topic(titles[0]) if titles else None
+    if entry is None:
+        raise UnknownTopic(f"The scripted teacher's library has no topic {titles[0]!r}." if titles
+                           else "The messages have no line 'Topic: <title>'.")
+    return entry
+
+
+def find_lines(text: str, name: str) -> list[str]:
+    """The values of all lines `<name>: <value>`."""
+    return [value.strip() for value in re.findall(rf"^{re.escape(name)}: (.*)$", text, re.MULTILINE)]
+
+
+FORMS: dict[str, Callable[[Messages, random.Random], dict[str, Any]]] = {
+    "TopicBatch": answer_topics,
+    "DatasetProposal": answer_dataset,
+    "TaskPlan": answer_plan,
+    "TaskCode": answer_code,
+}

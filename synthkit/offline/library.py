@@ -1,0 +1,143 @@
+"""What the scripted teacher knows: topics, the data sets it names for them, its plans and its task code.
+
+The files of a topic lie in library/<slug>/: topic.yaml, and baseline.py where the topic became a task.
+evaluate.py is composed from library/templates. A first draft may hold flaws: each is one replacement in a good
+file, and says what evidence must be seen before the teacher mends it.
+"""
+
+from functools import cache
+from pathlib import Path
+from string import Template
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+LIBRARY = Path(__file__).resolve().parent / "library"
+TEMPLATES = LIBRARY / "templates"
+
+TaskFile = Literal["description", "baseline_py", "evaluate_py"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatasetIdea(Strict):
+    """What the teacher answers when it is asked for a data set; right or wrong."""
+
+    dataset_id: str
+    search_words: list[str]
+    reason: str
+
+
+class Plan(Strict):
+    """What the teacher makes of the data set once it has seen it."""
+
+    target: str
+    task_kind: Literal["classification", "regression"]
+    metric: str
+    features: list[str]
+    split: Literal["random", "stratified", "grouped", "time"]
+    group_or_time: str | None = None
+    title: str
+    description: str
+
+
+class Flaw(Strict):
+    """One thing wrong in a first draft: `wrong` stands where a good draft has `right`.
+
+    It is mended when a repair request shows one of `evidence`; with none, it is beyond this teacher.
+    """
+
+    kind: str
+    file: TaskFile
+    right: str = Field(min_length=1)
+    wrong: str
+    evidence: list[str] = []
+
+    def spoil(self, files: dict[str, str]) -> dict[str, str]:
+        return files | {self.file: files[self.file].replace(self.right, self.wrong)}
+
+    def is_in(self, files: dict[str, str]) -> bool:
+        return self.right not in files.get(self.file, "")
+
+
+class Entry(Strict):
+    """One topic with all that the teacher says about it. `plan` is None where no data set was ever going to fit."""
+
+    slug: str
+    title: str
+    rewording: str | None = Field(None, description="the same topic in nearly the same words")
+    summary: str
+    area: str
+    modality: str
+    task_type: str
+    difficulty: str
+    dataset: DatasetIdea
+    plan: Plan | None = None
+    flaws: list[Flaw] = []
+
+    def good_files(self) -> dict[str, str]:
+        """Description, baseline and evaluation without a flaw."""
+        if self.plan is None:
+            return {}
+        return {
+            "description": self.plan.description + " " + read_metrics()[self.plan.metric]["sentence"],
+            "baseline_py": (LIBRARY / self.slug / "baseline.py").read_text(encoding="utf-8"),
+            "evaluate_py": compose_evaluate(self.plan.task_kind, self.plan.metric),
+        }
+
+    def draft(self, flaws: list[Flaw]) -> dict[str, str]:
+        """The files with some of the flaws in them."""
+        files = self.good_files()
+        for flaw in flaws:
+            files = flaw.spoil(files)
+        return files
+
+
+@cache
+def load_library() -> dict[str, Entry]:
+    """All topics by slug, in the order of their folders' names. Raises ValueError naming the topic that breaks the form."""
+    entries = {}
+    for path in sorted(LIBRARY.glob("*/topic.yaml")):
+        entry = Entry(slug=path.parent.name, **read_yaml(path))
+        check_flaws(entry)
+        entries[entry.slug] = entry
+    return entries
+
+
+def check_flaws(entry: Entry) -> None:
+    """A flaw that changes nothing, or changes more than one place, is not what its author meant."""
+    good = entry.good_files()
+    for flaw in entry.flaws:
+        if good[flaw.file].count(flaw.right) != 1 or flaw.right in flaw.wrong:
+            raise ValueError(f"{entry.slug}: the flaw {flaw.kind!r} must replace exactly one place in {flaw.file}")
+
+
+def find_topic(title: str) -> Entry | None:
+    """The topic of that title, or the one that it rewords."""
+    wanted = title.strip().lower()
+    for entry in load_library().values():
+        if wanted in (entry.title.lower(), (entry.rewording or "").lower()):
+            return entry
+    return None
+
+
+@cache
+def read_metrics() -> dict[str, dict[str, str]]:
+    return read_yaml(TEMPLATES / "metrics.yaml")
+
+
+@cache
+def compose_evaluate(task_kind: str, metric: str) -> str:
+    """evaluate.py for a metric, from the template of its task kind."""
+    template = Template((TEMPLATES / f"{task_kind}.py").read_text(encoding="utf-8"))
+    known = read_metrics()[metric]
+    return template.substitute(metric=metric, function=known["function"], score=known["score"])
+
+
+def read_yaml(path: Path) -> dict:
+    """With libyaml where it is there: the whole library is read before the first reply."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)

@@ -1,0 +1,1 @@
+"""Pure functions that return what a notebook cell or the report shows."""

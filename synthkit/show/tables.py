@@ -1,0 +1,109 @@
+"""What a cell shows that is not a figure: rows as a table, one record, a prompt, a file, the picture of an idea.
+
+Every function returns an object that Jupyter renders; text that a model wrote is escaped.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML
+
+from synthkit.show.rows import Record, flatten_record, make_frame
+from synthkit.show.text import clean_text, escape_text
+
+_PRE = ("white-space:pre-wrap;overflow-wrap:anywhere;margin:0;padding:.7em .9em;border-radius:4px;"
+        "border:1px solid rgba(128,128,128,.3);font-size:12px;line-height:1.45")
+_LABEL = "font-size:11px;letter-spacing:.04em;color:#6a707b;margin:.7em 0 .25em"
+
+
+def show_rows(rows: Iterable[Record], columns: Sequence[str] | None = None, limit: int = 12) -> pd.DataFrame:
+    """The first `limit` rows as a table; long cells are cut, nested values written as JSON."""
+    return make_frame(islice(rows, limit), columns).map(_cut_cell)
+
+
+def _cut_cell(value: Any, limit: int = 160) -> Any:
+    if isinstance(value, (dict, list)):
+        value = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, str):
+        return value
+    text = " ".join(clean_text(value).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def show_records(rows: Iterable[Record], title: str = "") -> HTML:
+    """Whole records, field by field: what exactly a stage writes, nothing hidden. Says so when there is none."""
+    tables = [_render_record(flatten_record(row)) for row in rows]
+    return HTML(f'<p style="{_LABEL}">{escape_text(title)}{"" if tables else ": none"}</p>{"".join(tables)}')
+
+
+def _render_record(fields: Mapping[str, Any]) -> str:
+    cells = "".join(
+        f'<tr><td style="text-align:left;vertical-align:top;padding-right:1.2em;color:#6a707b">{escape_text(name)}</td>'
+        f'<td style="text-align:left"><pre style="margin:0;white-space:pre-wrap;overflow-wrap:anywhere">'
+        f"{escape_text(_write_value(value))}</pre></td></tr>"
+        for name, value in fields.items()
+    )
+    return f'<table style="margin:0 0 1em">{cells}</table>'
+
+
+def _write_value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1, default=str)
+
+
+def show_messages(messages: Iterable[Mapping[str, str]]) -> HTML:
+    """The messages of one request exactly as they are sent, each under its role."""
+    return HTML("".join(
+        f'<p style="{_LABEL}">{escape_text(message["role"])}</p>'
+        f'<pre style="{_PRE}">{escape_text(message["content"], 20_000)}</pre>' for message in messages
+    ))
+
+
+def show_text(text: str, title: str = "") -> HTML:
+    """A file or a reply as it is, under its name."""
+    return HTML(f'<p style="{_LABEL}">{escape_text(title)}</p><pre style="{_PRE}">{escape_text(text, 20_000)}</pre>')
+
+
+def show_flow(*steps: str, returns: str = "") -> HTML:
+    """The picture of an idea: steps in a row with arrows between, and a way back under them if `returns` names one.
+
+    A step `title: small print` has two lines.
+    """
+    width, gap, height = 150, 34, 62
+    parts = [_draw_step(step, i * (width + gap), width, height) for i, step in enumerate(steps)]
+    parts += [_draw_arrow(i * (width + gap) - gap, gap, height / 2) for i in range(1, len(steps))]
+    total = len(steps) * (width + gap) - gap
+    depth = height
+    if returns:
+        depth += 46
+        parts.append(_draw_return(returns, total - width / 2, width / 2, height))
+    return HTML(
+        f'<svg viewBox="-2 -2 {total + 4} {depth + 4}" style="width:100%;max-width:{total}px" role="img" '
+        f'font-family="sans-serif" font-size="13">{"".join(parts)}</svg>'
+    )
+
+
+def _draw_step(step: str, x: float, width: float, height: float) -> str:
+    title, _, note = step.partition(": ")
+    middle = x + width / 2
+    small = f'<text x="{middle}" y="{height / 2 + 16}" text-anchor="middle" font-size="10.5" fill="#6a707b">' \
+            f"{escape_text(note)}</text>" if note else ""
+    return (f'<rect x="{x}" y="0" width="{width}" height="{height}" rx="5" fill="#0f8b8d" fill-opacity=".1" '
+            f'stroke="#0f8b8d"/><text x="{middle}" y="{height / 2 + (-2 if note else 5)}" text-anchor="middle" '
+            f'font-weight="600" fill="currentColor">{escape_text(title)}</text>{small}')
+
+
+def _draw_arrow(x: float, gap: float, y: float) -> str:
+    tip = x + gap - 5
+    return (f'<path d="M{x + 4} {y}H{tip}" stroke="#6a707b" fill="none"/>'
+            f'<path d="M{tip - 6} {y - 4}L{tip} {y}L{tip - 6} {y + 4}" stroke="#6a707b" fill="none"/>')
+
+
+def _draw_return(label: str, start: float, end: float, y: float) -> str:
+    low = y + 24
+    return (f'<path d="M{start} {y + 2}V{low}H{end}V{y + 5}" stroke="#d1603d" fill="none" stroke-dasharray="4 3"/>'
+            f'<path d="M{end - 4} {y + 11}L{end} {y + 4}L{end + 4} {y + 11}" stroke="#d1603d" fill="none"/>'
+            f'<text x="{(start + end) / 2}" y="{low + 15}" text-anchor="middle" font-size="11" fill="#d1603d">'
+            f"{escape_text(label)}</text>")

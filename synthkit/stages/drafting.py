@@ -1,0 +1,58 @@
+"""A task's files around what the teacher wrote: configuration, data and provenance are the kit's own work."""
+
+import hashlib
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from synthkit.gym.config import TaskMeta
+from synthkit.gym.task import build_csv_task, write_task
+from synthkit.stages.datasets import Proposal
+from synthkit.stages.forms import TaskCode
+
+DATA_FILES = ("train.csv", "test.csv", "sample_submission.csv", "answers.csv")
+
+
+class Draft(BaseModel):
+    """A task as the teacher first wrote it; its files lie in tasks/, an MLGym root."""
+
+    task_id: str
+    title: str
+    metric: str
+    time_limit_s: int
+    code_hash: str
+    code: TaskCode
+
+
+def hash_code(code: TaskCode) -> str:
+    return hashlib.sha256(code.model_dump_json().encode()).hexdigest()[:16]
+
+
+def build_meta(proposal: Proposal) -> TaskMeta:
+    """What synthkit.yaml says of a task before its scores are known."""
+    dataset = proposal.dataset
+    return TaskMeta(
+        metric=proposal.metric, direction=proposal.direction, task_kind=proposal.task_kind, target=proposal.target,
+        dataset_id=dataset.id, dataset_revision=dataset.revision, licence=dataset.licence,
+        difficulty=proposal.difficulty,
+    )
+
+
+def write_draft(root: Path, proposal: Proposal, code: TaskCode, data: Path, time_limit_s: int,
+                meta: TaskMeta | None = None) -> None:
+    """Write a task into an MLGym root, replacing one of the same id."""
+    meta = meta or build_meta(proposal)
+    config, dataset = build_csv_task(
+        proposal.task_id, proposal.title, code.description, describe_columns(proposal),
+        time_limit_s=time_limit_s, meta=meta,
+    )
+    files: dict[str, str | Path] = {"baseline.py": code.baseline_py, "evaluate.py": code.evaluate_py}
+    files |= {f"data/{name}": data / name for name in DATA_FILES}
+    write_task(root, config, [dataset], meta, files)
+
+
+def describe_columns(proposal: Proposal) -> str:
+    """The dataset's text in the task: its source, and how the columns were made that are not in it."""
+    text = f"{proposal.n_train} rows to train on, {proposal.n_test} to predict, from {proposal.dataset.id}."
+    lags = [name for name in proposal.features if name.startswith(f"{proposal.target}_lag_")]
+    return f"{text} {proposal.target}_lag_k is {proposal.target} k rows earlier." if lags else text

@@ -1,0 +1,52 @@
+"""What a prompt tells about a table: one line for each column, and a few real rows."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+MAX_COLUMNS = 80
+MAX_CELL = 80
+COMMON = 6
+
+
+@dataclass(frozen=True)
+class Profile:
+    """`columns`: name, kind, range or values, missing; `sample`: rows as CSV."""
+
+    n_rows: int
+    columns: list[str]
+    sample: str
+
+
+def profile_frame(frame: pd.DataFrame, n_sample: int, seed: int) -> Profile:
+    """Describe a table: statistics of all its rows, and `n_sample` of them drawn by the seed, in their order."""
+    shown = frame.iloc[:, :MAX_COLUMNS]
+    columns = [describe_column(str(name), shown[name]) for name in shown.columns]
+    if frame.shape[1] > MAX_COLUMNS:
+        columns.append(f"and {frame.shape[1] - MAX_COLUMNS} more columns of the same kind")
+    rows = shown.sample(min(n_sample, len(shown)), random_state=seed).sort_index()
+    return Profile(len(frame), columns, to_short_csv(rows))
+
+
+def describe_column(name: str, values: pd.Series) -> str:
+    missing = int(values.isna().sum())
+    gaps = f", {missing} missing" if missing else ""
+    distinct = values.nunique()
+    if is_numeric_dtype(values) and not is_bool_dtype(values):
+        low, mean, high = (f"{number:.4g}" for number in (values.min(), values.mean(), values.max()))
+        return f"{name}: number, {distinct} distinct, from {low} to {high}, mean {mean}{gaps}"
+    counts = values.astype(str)[values.notna()].value_counts()
+    common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:COMMON]
+    listed = ", ".join(f"{cut_text(value)} ({n})" for value, n in common)
+    return f"{name}: text, {distinct} distinct, commonest {listed}{gaps}"
+
+
+def to_short_csv(rows: pd.DataFrame) -> str:
+    return rows.map(cut_text).to_csv(index=False).strip()
+
+
+def cut_text(value: object) -> object:
+    if not isinstance(value, str) or len(value) <= MAX_CELL:
+        return value
+    return value[:MAX_CELL - 1] + "…"

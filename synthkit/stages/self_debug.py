@@ -1,0 +1,316 @@
+"""Stage 04: each draft runs through the gates; what fails goes back to the teacher with the evidence, or starts anew.
+
+Source: paper, stage 4 (with probability p_debug the error goes back for a repair, otherwise generation restarts at the
+code stage; after k tries the task is discarded). p_debug, k and the gates are not disclosed: ours.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from synthkit.core.errors import ReplyError, StageError
+from synthkit.core.executor import map_items
+from synthkit.core.llm import ChatClient
+from synthkit.core.params import SelfDebugParams
+from synthkit.core.prompts import render_messages
+from synthkit.core.records import append_record, read_records, write_records
+from synthkit.core.runs import Stage
+from synthkit.gym.task import Task, list_tasks
+from synthkit.stages.codegen import build_prompt
+from synthkit.stages.datasets import Proposal, count_reasons
+from synthkit.stages.drafting import Draft, build_meta, hash_code, write_draft
+from synthkit.stages.forms import TaskCode
+from synthkit.stages.gates import Verdict, run_gates
+from synthkit.stages.progress import Progress, follow
+from synthkit.stages.seeds import derive_random, derive_seed
+from synthkit.stages.trial import Scores, open_trial
+
+How = Literal["draft", "repair", "restart"]
+
+
+class Attempt(BaseModel):
+    """One try at a task: where its code came from, each gate's verdict, and the scores when it passed all."""
+
+    task_id: str
+    number: int
+    how: How
+    code_hash: str
+    gate: str | None
+    reason: str | None
+    evidence: str
+    verdicts: list[Verdict]
+    scores: Scores | None
+    code: TaskCode
+
+
+class Verified(BaseModel):
+    """A task that passed every gate; its files lie in tasks/, an MLGym root."""
+
+    task_id: str
+    topic_id: str
+    title: str
+    area: str
+    difficulty: str
+    dataset_id: str
+    target: str
+    task_kind: str
+    metric: str
+    direction: str
+    attempts: int
+    saved: bool
+    code_hash: str
+    scores: Scores
+
+
+class Rejected(BaseModel):
+    """A task that no try could make pass; gate, reason and evidence are the last try's."""
+
+    task_id: str
+    title: str
+    attempts: int
+    gate: str
+    reason: str
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What the work on every task needs. `record` is called with each attempt as it ends."""
+
+    stage: Stage
+    params: SelfDebugParams
+    client: ChatClient
+    data: Path
+    record: Callable[[Attempt], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task: its proposal, its first draft, and the attempts that an interrupted run already made."""
+
+    proposal: Proposal
+    draft: Draft
+    past: tuple[Attempt, ...] = ()
+
+
+def params_of(stage: Stage) -> SelfDebugParams:
+    assert isinstance(stage.params, SelfDebugParams)
+    return stage.params
+
+
+def load_inputs(stage: Stage) -> list[Draft]:
+    """The drafts of stage 03."""
+    return read_records(stage.input("03_codegen") / "drafts.jsonl", Draft)
+
+
+def load_jobs(stage: Stage) -> list[Job]:
+    proposals = read_records(stage.input("02_datasets") / "proposals.jsonl", Proposal)
+    by_id = {proposal.task_id: proposal for proposal in proposals}
+    past: dict[str, list[Attempt]] = {}
+    for attempt in read_attempts(stage):
+        past.setdefault(attempt.task_id, []).append(attempt)
+    return [Job(by_id[draft.task_id], draft, tuple(past.get(draft.task_id, ()))) for draft in load_inputs(stage)]
+
+
+def open_shop(stage: Stage, record: Callable[[Attempt], None]) -> Shop:
+    params = params_of(stage)
+    client = ChatClient(params.teacher, stage.run_dir, stage.name)
+    return Shop(stage, params, client, stage.input("02_datasets") / "data", record)
+
+
+def build_repair_prompt(shop_params: SelfDebugParams, job: Job, data: Path, last: Attempt) -> list[dict[str, str]]:
+    """The first request again, the teacher's answer to it, and what the gates said of that."""
+    return [
+        *build_code_prompt(shop_params, job, data, 1),
+        {"role": "assistant", "content": last.code.model_dump_json()},
+        *render_messages("task_repair", attempt=last.number + 1, gate=last.gate, reason=last.reason,
+                         evidence=last.evidence),
+    ]
+
+
+def build_code_prompt(shop_params: SelfDebugParams, job: Job, data: Path, attempt: int) -> list[dict[str, str]]:
+    return build_prompt(job.proposal, data / job.proposal.task_id, sample_rows=shop_params.sample_rows,
+                        time_limit_s=job.draft.time_limit_s, attempt=attempt)
+
+
+def show_prompt(stage: Stage, draft: Draft) -> list[dict[str, str]]:
+    """What the teacher would be told if this draft failed: with the real verdict when it did, else an example."""
+    job = next(job for job in load_jobs(stage) if job.draft.task_id == draft.task_id)
+    failed = next((attempt for attempt in job.past if attempt.gate), None) or Attempt(
+        task_id=draft.task_id, number=1, how="draft", code_hash=draft.code_hash, gate="baseline",
+        reason="baseline_failed", evidence="(here stands what the failing gate saw)", verdicts=[], scores=None,
+        code=draft.code)
+    return build_repair_prompt(params_of(stage), job, stage.input("02_datasets") / "data", failed)
+
+
+def preview(stage: Stage, n: int = 2) -> list[dict[str, Any]]:
+    """The first try at the first `n` drafts, as rows, nothing recorded."""
+    shop = open_shop(stage, lambda attempt: None)
+    return [flatten(try_code(shop, job, job.draft.code, "draft", 1)) for job in load_jobs(stage)[:n]]
+
+
+def run(stage: Stage, progress: Progress | None = None) -> list[Verified]:
+    """Bring each draft through the gates, or discard it after `max_tries`; every attempt is kept. Resumable."""
+    jobs = load_jobs(stage)
+    verified, rejected = read_verified(stage), read_rejected(stage)
+    done = {row.task_id for row in [*verified, *rejected]}
+    left = [job for job in jobs if job.draft.task_id not in done]
+    if left:
+        shop = open_shop(stage, lambda attempt: append_record(stage.dir / "attempts.jsonl", attempt))
+        results = map_items(lambda job: debug_task(shop, job), left, shop.params.workers)
+        for _, result in follow(progress, results, total=len(jobs), done=len(done)):
+            if isinstance(result, Exception):
+                raise result
+            append_record(stage.dir / file_of(result), result)
+            (verified if isinstance(result, Verified) else rejected).append(result)
+    sort_records(stage, verified, rejected)
+    return read_verified(stage)
+
+
+def file_of(row: Verified | Rejected) -> str:
+    return "verified.jsonl" if isinstance(row, Verified) else "rejected.jsonl"
+
+
+def sort_records(stage: Stage, verified: list[Verified], rejected: list[Rejected]) -> None:
+    """Rewrite the record files in a fixed order, so that it does not show who finished first."""
+    write_records(stage.dir / "verified.jsonl", sorted(verified, key=lambda row: row.task_id))
+    write_records(stage.dir / "rejected.jsonl", sorted(rejected, key=lambda row: row.task_id))
+    write_records(stage.dir / "attempts.jsonl", sorted(read_attempts(stage), key=lambda a: (a.task_id, a.number)))
+
+
+def debug_task(shop: Shop, job: Job) -> Verified | Rejected:
+    """Try, repair or restart until the gates are passed or the tries are used up."""
+    attempts = list(job.past)
+    while not attempts or attempts[-1].gate:
+        if len(attempts) == shop.params.max_tries:
+            return discard(job, attempts)
+        attempts.append(next_attempt(shop, job, attempts))
+        shop.record(attempts[-1])
+    return publish(shop, job, attempts)
+
+
+def next_attempt(shop: Shop, job: Job, attempts: list[Attempt]) -> Attempt:
+    """The draft as it is, then what the teacher makes of the last failure; a bad reply is a failed attempt."""
+    number = len(attempts) + 1
+    if not attempts:
+        return try_code(shop, job, job.draft.code, "draft", number)
+    how: How = "restart"
+    if derive_random(shop.stage.seed, "p_debug", job.draft.task_id, number).random() < shop.params.p_debug:
+        how = "repair"
+    try:
+        return try_code(shop, job, ask_again(shop, job, attempts[-1], how), how, number)
+    except ReplyError as error:
+        verdict = Verdict(gate="reply", reason="bad_reply", evidence=error.cause)
+        return record_attempt(job, attempts[-1].code, how, number, [verdict], None)
+
+
+def ask_again(shop: Shop, job: Job, last: Attempt, how: How) -> TaskCode:
+    number = last.number + 1
+    if how == "repair":
+        messages = build_repair_prompt(shop.params, job, shop.data, last)
+    else:
+        messages = build_code_prompt(shop.params, job, shop.data, number)
+    seed = derive_seed(shop.stage.seed, "TaskCode", job.draft.task_id, number)
+    code, _ = shop.client.ask(messages, TaskCode, sample=number, seed=seed)
+    return code
+
+
+def try_code(shop: Shop, job: Job, code: TaskCode, how: How, number: int) -> Attempt:
+    """Put one version of a task's code through the gates."""
+    with open_trial(job.proposal, code, shop.data / job.proposal.task_id, time_limit_s=job.draft.time_limit_s,
+                    margin=shop.params.margin, seed=shop.stage.seed, sandbox=shop.params.sandbox) as trial:
+        return record_attempt(job, code, how, number, run_gates(trial), trial.scores)
+
+
+def record_attempt(job: Job, code: TaskCode, how: How, number: int, verdicts: list[Verdict],
+                   scores: Scores | None) -> Attempt:
+    last = verdicts[-1]
+    return Attempt(
+        task_id=job.draft.task_id, number=number, how=how, code_hash=hash_code(code), code=code, verdicts=verdicts,
+        scores=scores, gate=last.gate if last.reason else None, reason=last.reason, evidence=last.evidence,
+    )
+
+
+def publish(shop: Shop, job: Job, attempts: list[Attempt]) -> Verified:
+    """Write the verified task with its scores into this stage's MLGym root."""
+    proposal, last = job.proposal, attempts[-1]
+    scores = last.scores
+    assert scores is not None, "an attempt that passed has scores"
+    meta = build_meta(proposal).model_copy(update={
+        "trivial_score": scores.trivial, "baseline_public": scores.baseline_public,
+        "baseline_private": scores.baseline_private, "reference_score": scores.reference,
+        "perfect_score": scores.perfect,
+    })
+    write_draft(shop.stage.dir / "tasks", proposal, last.code, shop.data / proposal.task_id,
+                job.draft.time_limit_s, meta)
+    return Verified(
+        task_id=proposal.task_id, topic_id=proposal.topic_id, title=proposal.title, area=proposal.area,
+        difficulty=proposal.difficulty, dataset_id=proposal.dataset.id, target=proposal.target,
+        task_kind=proposal.task_kind, metric=proposal.metric, direction=proposal.direction, attempts=len(attempts),
+        saved=len(attempts) > 1, code_hash=last.code_hash, scores=scores,
+    )
+
+
+def discard(job: Job, attempts: list[Attempt]) -> Rejected:
+    last = attempts[-1]
+    return Rejected(task_id=job.draft.task_id, title=job.draft.title, attempts=len(attempts), gate=str(last.gate),
+                    reason=str(last.reason), evidence=last.evidence)
+
+
+def flatten(attempt: Attempt) -> dict[str, Any]:
+    row = attempt.model_dump(include={"task_id", "how", "gate", "reason", "evidence", "code_hash"})
+    return {"task_id": row.pop("task_id"), "try": attempt.number, **row}
+
+
+def load_attempts(stage: Stage) -> list[dict[str, Any]]:
+    """Every try as a plain row: task_id, try (from 1), how, gate (None when it passed), reason, evidence, code_hash."""
+    return [flatten(attempt) for attempt in read_attempts(stage)]
+
+
+def read_attempts(stage: Stage) -> list[Attempt]:
+    return read_records(stage.dir / "attempts.jsonl", Attempt)
+
+
+def read_verified(stage: Stage) -> list[Verified]:
+    return read_records(stage.dir / "verified.jsonl", Verified)
+
+
+def read_rejected(stage: Stage) -> list[Rejected]:
+    return read_records(stage.dir / "rejected.jsonl", Rejected)
+
+
+def funnel(stage: Stage) -> tuple[int, int, dict[str, int]]:
+    """(drafts, verified, lost by the reason of the last try): the three add up."""
+    return len(load_inputs(stage)), len(read_verified(stage)), count_reasons(read_rejected(stage))
+
+
+def check(stage: Stage) -> None:
+    """Each draft has one outcome, and each verified task loads, carries its scores and hides its answers."""
+    requested, kept, lost = funnel(stage)
+    if not kept:
+        raise StageError(f"04_self_debug: no task passed the gates; lost: {lost}",
+                         "look at 04_self_debug/attempts.jsonl")
+    if kept + sum(lost.values()) != requested:
+        raise StageError(f"04_self_debug: {requested} drafts, but {kept} verified and {sum(lost.values())} rejected",
+                         "run the stage again")
+    root = stage.dir / "tasks"
+    if list_tasks(root) != sorted(row.task_id for row in read_verified(stage)):
+        raise StageError("04_self_debug: tasks/ does not hold the verified tasks", "set resume to never and run again")
+    for row in read_verified(stage):
+        task = Task.load(root, row.task_id)
+        if "data/answers.csv" in task.public_files() or task.meta.baseline_private != row.scores.baseline_private:
+            raise StageError(f"04_self_debug: the files of {row.task_id} do not agree with its record",
+                             "set resume to never and run again")
+
+
+def finish(stage: Stage) -> dict[str, Any]:
+    """Write the completion record: tasks saved by the loop, and how often each gate refused."""
+    verified = read_verified(stage)
+    refused = Counter(attempt.gate for attempt in read_attempts(stage) if attempt.gate)
+    metrics = {"saved": sum(row.saved for row in verified), "datasets": len({row.dataset_id for row in verified}),
+               "attempts": len(read_attempts(stage)), "refused_by_gate": dict(sorted(refused.items()))}
+    return stage.finish(*funnel(stage), metrics=metrics)

@@ -1,0 +1,286 @@
+"""Stage 05: the teacher solves the verified tasks in the environment; what it did well becomes training rows.
+
+Source: paper, stage 5 (256 rollouts aimed at per task; kept when there is a successful submission and at most 48K
+tokens). The cap per task is ours. A bad rollout is a record, never a crash.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from synthkit.core.errors import StageError
+from synthkit.core.executor import map_items
+from synthkit.core.llm import ChatClient
+from synthkit.core.params import TrajectoriesParams
+from synthkit.core.prompts import hash_prompts, render_prompt
+from synthkit.core.records import append_record, read_records, write_records
+from synthkit.core.runs import Stage
+from synthkit.gym.agent import AGENT_PROMPTS, WORKSPACE, run_episode
+from synthkit.gym.environment import Environment
+from synthkit.gym.task import Task
+from synthkit.gym.trajectory import Trajectory
+from synthkit.stages.datasets import count_reasons
+from synthkit.stages.progress import Progress, follow
+from synthkit.stages.seeds import derive_seed
+from synthkit.stages.self_debug import Verified
+
+Messages = list[dict[str, str]]
+# What ends an episode so that its record teaches something wrong, whatever was handed in at that moment.
+BROKEN_ENDINGS = {"exit_format": "format_exit", "exit_context": "context_exit", "exit_api": "api_exit",
+                  "early_exit": "early_exit"}
+FAILED_ENDINGS = {"submission_not_found": "no_submission", "evaluation_format_error": "bad_submission",
+                  "EvaluationTimeout": "evaluation_timeout", "skipped": "gave_up", "exit_forfeit": "gave_up"}
+
+
+class Rollout(BaseModel):
+    """One episode: `score` is on the private rows, `validated` the last score on the public ones.
+
+    `words` is a hash of the conversation, `reason` says why it was refused.
+    """
+
+    id: str
+    task_id: str
+    rollout: int
+    seed: int
+    exit_status: str
+    steps: int
+    n_tokens: int
+    score: float | None
+    validated: float | None
+    baseline: float | None
+    better: bool
+    tokens_in: int
+    tokens_out: int
+    usd: float
+    words: str
+    kept: bool = False
+    reason: str | None = None
+
+
+class Row(BaseModel):
+    """One kept trajectory as a training row."""
+
+    id: str
+    task_id: str
+    rollout: int
+    messages: Messages
+    score: float
+    baseline: float | None
+    n_tokens: int
+    exit_status: str
+    prompt_hash: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One rollout that is to be played."""
+
+    task: Task
+    rollout: int
+    seed: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.task.id}/{self.rollout:03d}"
+
+
+def params_of(stage: Stage) -> TrajectoriesParams:
+    assert isinstance(stage.params, TrajectoriesParams)
+    return stage.params
+
+
+def load_inputs(stage: Stage) -> list[Verified]:
+    """The verified tasks of stage 04."""
+    return read_records(stage.input("04_self_debug") / "verified.jsonl", Verified)
+
+
+def load_task(stage: Stage, task_id: str) -> Task:
+    return Task.load(stage.input("04_self_debug") / "tasks", task_id)
+
+
+def show_prompt(stage: Stage, row: Verified) -> Messages:
+    """The system prompt and the first message of a rollout, but for its last lines on the shell's state."""
+    params = params_of(stage)
+    environment = Environment(load_task(stage, row.task_id), params.sandbox, max_steps=params.max_steps,
+                              training_timeout_s=params.training_timeout_s)
+    environment.baseline_public = {row.metric: row.scores.baseline_public}
+    return [{"role": "system", "content": render_prompt("agent_system", workspace=WORKSPACE)},
+            {"role": "user", "content": environment.describe_task()}]
+
+
+def preview(stage: Stage, n: int = 1) -> list[dict[str, Any]]:
+    """The first `n` rollouts as the content of their .traj files, nothing recorded."""
+    client = open_client(stage)
+    return [play(stage, client, job).to_mlgym() for job in plan_jobs(stage)[:n]]
+
+
+def open_client(stage: Stage) -> ChatClient:
+    return ChatClient(params_of(stage).teacher, stage.run_dir, stage.name)
+
+
+def plan_jobs(stage: Stage) -> list[Job]:
+    """Every rollout of every task, each with its own seed, in a fixed order."""
+    return [
+        Job(load_task(stage, row.task_id), k, derive_seed(stage.seed, "rollout", row.task_id, k))
+        for row in load_inputs(stage) for k in range(params_of(stage).per_task)
+    ]
+
+
+def run(stage: Stage, progress: Progress | None = None) -> list[Rollout]:
+    """Play every rollout that has no record yet, then filter them all. Resumable after any rollout."""
+    path = stage.dir / "rollouts.jsonl"
+    done = {row.id: row for row in read_rollouts(stage)}
+    jobs = plan_jobs(stage)
+    left = [job for job in jobs if job.id not in done]
+    if left:
+        client = open_client(stage)
+        results = map_items(lambda job: play_and_save(stage, client, job), left, params_of(stage).workers)
+        for job, result in follow(progress, results, total=len(jobs), done=len(jobs) - len(left)):
+            if isinstance(result, Exception):
+                raise result
+            append_record(path, result)
+            done[job.id] = result
+    rows = judge_rollouts([done[job.id] for job in jobs], params_of(stage))
+    write_records(path, rows)
+    write_records(stage.dir / "refused.jsonl", [row for row in rows if not row.kept])
+    write_records(stage.dir / "sft.jsonl", [build_row(stage, row) for row in rows if row.kept])
+    return rows
+
+
+def play(stage: Stage, client: ChatClient, job: Job) -> Trajectory:
+    params = params_of(stage)
+    return run_episode(
+        job.task, lambda messages: client.chat(messages, sample=job.rollout, seed=job.seed), params.sandbox,
+        max_steps=params.max_steps, training_timeout_s=params.training_timeout_s, name=params.teacher.model,
+        seed=job.seed,
+    )
+
+
+def play_and_save(stage: Stage, client: ChatClient, job: Job) -> Rollout:
+    """One episode, saved before it is recorded."""
+    trajectory = play(stage, client, job)
+    trajectory.save(folder_of(stage, job.task.id, job.rollout))
+    return summarise(job, trajectory, choose_counter(params_of(stage).tokenizer))
+
+
+def folder_of(stage: Stage, task_id: str, rollout: int) -> Path:
+    """Where a rollout's .traj and results.json lie."""
+    return stage.dir / "trajectories" / task_id / f"{rollout:03d}"
+
+
+def summarise(job: Job, trajectory: Trajectory, count_tokens: Callable[[Trajectory], int]) -> Rollout:
+    metric = str(job.task.metric)
+    baseline = trajectory.baseline.get(metric)
+    score = (trajectory.final_score or {}).get(metric)
+    public = [scores.get(metric) for scores, part in zip(trajectory.scores, trajectory.parts, strict=True)
+              if part == "public"]
+    sign = 1 if job.task.direction == "maximize" else -1
+    return Rollout(
+        id=job.id, task_id=job.task.id, rollout=job.rollout, seed=job.seed, exit_status=trajectory.exit_status,
+        steps=len(trajectory.steps), n_tokens=count_tokens(trajectory), score=score,
+        validated=public[-1] if public else None, baseline=baseline,
+        better=score is not None and baseline is not None and sign * (score - baseline) > 0,
+        tokens_in=trajectory.tokens_in, tokens_out=trajectory.tokens_out, usd=trajectory.usd,
+        words=hashlib.sha256(json.dumps(trajectory.messages).encode()).hexdigest()[:16],
+    )
+
+
+@cache
+def choose_counter(tokenizer: str) -> Callable[[Trajectory], int]:
+    """How the tokens of a trajectory are counted: the estimate of four bytes each, or a model's own tokenizer."""
+    if tokenizer == "bytes/4":
+        return lambda trajectory: trajectory.n_tokens
+    from transformers import AutoTokenizer
+
+    known = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
+
+    def count(trajectory: Trajectory) -> int:
+        return len(known.apply_chat_template(trajectory.messages, return_dict=True)["input_ids"])
+
+    return count
+
+
+def judge_rollouts(rows: list[Rollout], params: TrajectoriesParams) -> list[Rollout]:
+    """The filter: a pure function of all rollouts in their order."""
+    seen: set[tuple[str, str]] = set()
+    taken: Counter[str] = Counter()
+    judged = []
+    for row in rows:
+        reason = find_fault(row, params)
+        if reason is None and (row.task_id, row.words) in seen:
+            reason = "duplicate"
+        if reason is None and params.max_kept_per_task and taken[row.task_id] >= params.max_kept_per_task:
+            reason = "over_cap"
+        if reason is None:
+            seen.add((row.task_id, row.words))
+            taken[row.task_id] += 1
+        judged.append(row.model_copy(update={"kept": reason is None, "reason": reason}))
+    return judged
+
+
+def find_fault(row: Rollout, params: TrajectoriesParams) -> str | None:
+    """Why a rollout is not worth learning from; None when it is."""
+    for ending, reason in BROKEN_ENDINGS.items():
+        if ending in row.exit_status:
+            return reason
+    if row.score is None:
+        return next((reason for ending, reason in FAILED_ENDINGS.items() if row.exit_status.startswith(ending)),
+                    "no_submission")
+    return "too_long" if row.n_tokens > params.max_tokens else None
+
+
+def build_row(stage: Stage, row: Rollout) -> Row:
+    assert row.score is not None, "only scored rollouts are kept"
+    trajectory = Trajectory.load(folder_of(stage, row.task_id, row.rollout))
+    return Row(
+        id=row.id, task_id=row.task_id, rollout=row.rollout, messages=trajectory.messages, score=row.score,
+        baseline=row.baseline, n_tokens=row.n_tokens, exit_status=row.exit_status,
+        prompt_hash=hash_prompts(AGENT_PROMPTS)[:16],
+    )
+
+
+def load_rollouts(stage: Stage) -> list[dict[str, Any]]:
+    """Every rollout as a plain row, for tables and plots."""
+    return read_records(stage.dir / "rollouts.jsonl")
+
+
+def read_rollouts(stage: Stage) -> list[Rollout]:
+    return read_records(stage.dir / "rollouts.jsonl", Rollout)
+
+
+def funnel(stage: Stage) -> tuple[int, int, dict[str, int]]:
+    """(rollouts, kept, refused by reason): the three add up."""
+    rows = read_rollouts(stage)
+    return len(rows), sum(row.kept for row in rows), count_reasons(row for row in rows if not row.kept)
+
+
+def check(stage: Stage) -> None:
+    """Every planned rollout has one record, and every training row ends with the teacher's own turn."""
+    rows, planned = read_rollouts(stage), [job.id for job in plan_jobs(stage)]
+    if [row.id for row in rows] != planned:
+        raise StageError(f"05_trajectories: {len(rows)} rollouts on record, {len(planned)} planned",
+                         "run the stage again")
+    kept = read_records(stage.dir / "sft.jsonl", Row)
+    if not kept:
+        raise StageError(f"05_trajectories: the filter kept no rollout; refused: {funnel(stage)[2]}",
+                         "read some trajectories; raise max_steps or max_tokens")
+    for row in kept:
+        if [message["role"] for message in row.messages[:2]] != ["system", "user"] \
+                or row.messages[-1]["role"] != "assistant":
+            raise StageError(f"05_trajectories: {row.id} is not a conversation to learn from",
+                             "delete its folder and its line in rollouts.jsonl, then run the stage again")
+
+
+def finish(stage: Stage) -> dict[str, Any]:
+    """Write the completion record: how many kept rollouts beat the baseline, tasks covered, tokens to train on."""
+    kept = [row for row in read_rollouts(stage) if row.kept]
+    metrics = {"better_than_baseline": sum(row.better for row in kept), "tasks": len({row.task_id for row in kept}),
+               "tokens": sum(row.n_tokens for row in kept)}
+    return stage.finish(*funnel(stage), metrics=metrics)

@@ -1,0 +1,132 @@
+"""One try at a task: its files in a folder of their own, and the submissions that its gates put to it."""
+
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+
+from synthkit.core.params import SandboxParams
+from synthkit.gym.task import Task
+from synthkit.gym.workspace import place_files
+from synthkit.stages.datasets import Proposal
+from synthkit.stages.forms import TaskCode
+from synthkit.stages.metrics import Metric, build_metrics
+from synthkit.stages.seeds import derive_seed
+
+
+class Scores(BaseModel):
+    """A task's scores: what giving no thought, the baseline, a stronger reference and a perfect answer get.
+
+    All on the private rows, but `baseline_public`.
+    """
+
+    trivial: float
+    baseline_public: float
+    baseline_private: float
+    reference: float
+    perfect: float
+
+
+@dataclass
+class Trial:
+    """What the gates of one attempt work on, and what they find out on the way.
+
+    `values` holds evaluate.py's scores of `submissions` on all test rows, by the same names.
+    """
+
+    proposal: Proposal
+    code: TaskCode
+    data: Path
+    folder: Path
+    time_limit_s: int
+    margin: float
+    seed: int
+    sandbox: SandboxParams
+    task: Task | None = None
+    submissions: dict[str, bytes] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    reference: bytes = b""
+    scores: Scores | None = None
+
+    @property
+    def bench(self) -> Path:
+        """Where evaluate.py is tried, with the answers beside it."""
+        return self.folder / "bench"
+
+    @property
+    def answers(self) -> pd.DataFrame:
+        return pd.read_csv(self.data / "answers.csv")
+
+    @property
+    def metric(self) -> Metric:
+        return build_metrics()[self.proposal.metric]
+
+    def loaded_task(self) -> Task:
+        assert self.task is not None, "the schema gate comes first"
+        return self.task
+
+
+@contextmanager
+def open_trial(proposal: Proposal, code: TaskCode, data: Path, *, time_limit_s: int, margin: float, seed: int,
+               sandbox: SandboxParams) -> Iterator[Trial]:
+    """A trial in a temporary folder, which goes when it ends."""
+    with TemporaryDirectory(prefix="synthkit-trial-") as folder:
+        yield Trial(proposal, code, data, Path(folder), time_limit_s, margin,
+                    derive_seed(seed, "trial", proposal.task_id), sandbox)
+
+
+def lay_out_bench(trial: Trial, folder: Path) -> None:
+    """evaluate.py, the data with the answers, and every submission that the evaluation is tried on."""
+    task = trial.loaded_task()
+    trial.submissions["trivial"] = (trial.data / "sample_submission.csv").read_bytes()
+    trial.submissions |= make_sound(trial)
+    files = {f"submissions/{name}.csv": content for name, content in (trial.submissions | make_corrupt(trial)).items()}
+    place_files({**task.all_files(), **files}, folder)
+
+
+def make_sound(trial: Trial) -> dict[str, bytes]:
+    """The perfect answer, and the same labels given to the wrong rows."""
+    answers = trial.answers
+    order = np.random.default_rng(trial.seed).permutation(len(answers))
+    shuffled = answers[trial.proposal.target].to_numpy()[order]
+    return to_csv({"perfect": answers, "shuffled": answers.assign(**{trial.proposal.target: shuffled})})
+
+
+def make_corrupt(trial: Trial) -> dict[str, bytes]:
+    """Perfect answers, each with one thing wrong; an evaluation has to refuse them all."""
+    answers, target = trial.answers, trial.proposal.target
+    gap = answers[target].astype(object).where(answers.index > 0, None)
+    tables = {
+        "wrong_columns": answers.rename(columns={target: "prediction"}),
+        "missing_rows": answers.iloc[len(answers) // 2:],
+        "repeated_ids": answers.assign(id=[*answers["id"][:-1], answers["id"].iloc[0]]),
+        "missing_values": answers.assign(**{target: gap}),
+        "no_rows": answers.iloc[:0],
+    }
+    if trial.proposal.task_kind == "regression":
+        text = answers[target].astype(object).where(answers.index > 0, "many")
+        tables["text_for_numbers"] = answers.assign(**{target: text})
+    return to_csv(tables)
+
+
+def to_csv(tables: dict[str, pd.DataFrame]) -> dict[str, bytes]:
+    return {name: table.to_csv(index=False, lineterminator="\n").encode() for name, table in tables.items()}
+
+
+def own_score(trial: Trial, submission: bytes) -> float:
+    """The kit's own value of the metric for a submission, on all test rows; NaN when it has none."""
+    answers = trial.answers.set_index("id")[trial.proposal.target]
+    guess = pd.read_csv(io.BytesIO(submission)).set_index("id")[trial.proposal.target].reindex(answers.index)
+    if trial.proposal.task_kind == "classification" and not pd.api.types.is_numeric_dtype(answers):
+        answers, guess = answers.astype(str), guess.astype(str)
+    try:
+        return float(trial.metric.compute(answers.to_numpy(), guess.to_numpy()))
+    except ValueError:
+        return math.nan
