@@ -1,8 +1,9 @@
 """The session inside a sandbox: the shell that lives on, its time limit, its output, and the editor."""
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ BACKENDS = ["process", *(["bwrap"] if shutil.which("bwrap") else [])]
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    params = SandboxParams(backend=request.param, warm=False, output_kb=4, file_mb=2)
+    params = SandboxParams(backend=request.param, warm=False, output_kb=64, file_mb=2)
     with open_sandbox(tmp_path_factory.mktemp("workspace"), params) as sandbox:
         yield sandbox
 
@@ -61,8 +62,8 @@ def test_a_syntax_error_is_an_output(session: Sandbox) -> None:
 
 def test_a_timeout_keeps_the_output_and_ends_every_process(session: Sandbox) -> None:
     run(session, "mkdir deep; cd deep")
-    ignoring = """trap '' TERM HUP; (setsid sh -c 'while :; do sleep 77.7; done' &) ; sleep 77.7 & echo part; sleep 77.7"""
-    result = session.run(ignoring, 0.5)
+    daemon = "trap '' TERM HUP; (setsid sh -c 'while :; do sleep 77.7; done' &)"
+    result = session.run(f"{daemon}; sleep 77.7 & echo part; sleep 77.7", 0.5)
     assert (result.output, result.exit_code, result.timed_out) == ("part\n", None, True)
     assert 0.5 <= result.seconds < 4
     assert run(session, "pwd; pgrep -f 'sleep 77.7' | wc -l") == "/home/agent/workspace/deep\n0\n"
@@ -85,8 +86,8 @@ def test_long_output_keeps_head_and_tail(session: Sandbox) -> None:
     assert output.startswith("1\n2\n")
     assert output.endswith("99999\n100000\n")
     total = sum(len(str(number)) + 1 for number in range(1, 100001))
-    assert f"[... {total - 4096} bytes of output left out ...]" in output
-    assert run(session, "seq 1 800 | tail -c 3000") == "".join(f"{n}\n" for n in range(1, 801))[-3000:]
+    assert f"[... {total - 65536} bytes of output left out ...]" in output
+    assert run(session, "seq 1 10000") == "".join(f"{n}\n" for n in range(1, 10001))
 
 
 def test_output_is_plain_text(session: Sandbox) -> None:
@@ -171,15 +172,16 @@ def test_the_editor_says_what_is_wrong(session: Sandbox, name: str, args: list[s
 
 def test_a_session_that_breaks_is_replaced(session: Sandbox) -> None:
     write(session, "kept", "")
-    result = session.run("kill -9 $PPID; sleep 5", 5)
+    os.kill(session._process.pid, signal.SIGKILL)
+    result = session.run("echo lost", 5)
     assert (result.exit_code, result.timed_out) == (None, False)
     assert "a new one was started" in result.output
     assert run(session, "ls") == "kept\n"
 
 
-def test_nobody_else_talks_to_the_kit(session: Sandbox, tmp_path: Path) -> None:
-    forged = """for fd in /proc/$PPID/fd/*; do echo '{"id": "", "folder": "", "open_file": ""}' > $fd; done 2>/dev/null"""
-    if session.params.backend == "bwrap":
-        session.run(forged, 5)
-        assert run(session, "echo still here") == "still here\n"
-        assert run(session, "ls /proc/$PPID/fd 2>&1 | grep -c denied") == "1\n"
+def test_the_session_is_out_of_reach_inside(session: Sandbox) -> None:
+    if session.params.backend == "process":
+        pytest.skip("isolates nothing")
+    run(session, "kill -9 1; kill -STOP 1; kill -INT 1")
+    assert run(session, "for fd in 0 1 2 3 4; do echo x >/proc/1/fd/$fd; done").count("Permission denied") == 5
+    assert run(session, "echo still here") == "still here\n"

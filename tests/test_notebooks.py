@@ -127,7 +127,7 @@ def test_parameters_are_the_offline_profile(path: Path) -> None:
 def load_offline(name: str) -> dict[str, Any]:
     from synthkit.core.loading import load_params
 
-    return load_params([ROOT / "params" / "offline.yaml"])[name].model_dump()
+    return load_params([ROOT / "params" / "base.yaml", ROOT / "params" / "offline.yaml"])[name].model_dump()
 
 
 @pytest.mark.parametrize("path", SOLUTIONS, ids=name_of)

@@ -8,7 +8,7 @@ from synthkit.gym.agent import AGENT_PROMPTS
 
 
 def test_a_missing_value_is_an_error() -> None:
-    assert "/work/here" in render_prompt("agent_system", workspace="/work/here")
+    assert "/some/where" in render_prompt("agent_system", workspace="/some/where")
     with pytest.raises(UndefinedError, match="workspace"):
         render_prompt("agent_system")
 

@@ -146,7 +146,6 @@ class SftParams(StageParams):
     batch_size: int = Field(4, ge=1)
     gradient_accumulation: int = Field(1, ge=1)
     bf16: bool = False
-    hub: HubParams = HubParams()
 
 
 class StudentParams(Strict):

@@ -6,6 +6,7 @@ Nothing of the host is visible but the system's programs and the Python that run
 import importlib.util
 import marshal
 import os
+import stat
 import sys
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ PYTHON = "/opt/python"
 TOOLS = "/run/synthkit"
 SYSTEM_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")
 SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime")
+DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 NAMES = ("python", "python3", f"python3.{sys.version_info.minor}")
 
 
@@ -93,7 +95,8 @@ def list_names() -> list[tuple[str, str]]:
 def build_arguments(workspace: Path, tools: Path, size_mb: int) -> list[str]:
     """bubblewrap's arguments, but for the command and for what concerns file descriptors."""
     args = ["--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session",
-            "--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--clearenv"]
+            # The guest as the first process: the others can neither kill nor stop it.
+            "--as-pid-1", "--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--clearenv"]
     for name, value in build_environment(HOME, TOOLS, PYTHON).items():
         args += ["--setenv", name, value]
     args += ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"]
@@ -112,4 +115,28 @@ def build_arguments(workspace: Path, tools: Path, size_mb: int) -> list[str]:
     args += ["--ro-bind", str(tools), TOOLS, "--bind", str(workspace), WORKSPACE, "--chdir", WORKSPACE]
     for name in ("passwd", "group"):
         args += ["--ro-bind", str(tools / name), f"/etc/{name}"]
-    return [*args, "--remount-ro", "/dev", "--remount-ro", "/"]
+    for device in make_devices(tools):
+        args += ["--dev-bind", str(device), f"/dev/{device.name}"]
+    # /proc too: started by root, the session's user is the owner of what lies there, kernel settings included.
+    for mount in ("/dev", "/proc", "/"):
+        args += ["--remount-ro", mount]
+    return args
+
+
+def make_devices(tools: Path) -> list[Path]:
+    """Device nodes of the session's own when root starts it: the host's would be its to chmod. Else none are needed.
+
+    None either where root may not make them, as in some containers.
+    """
+    if os.geteuid() != 0 or os.statvfs(tools).f_flag & os.ST_NODEV:
+        return []
+    made = []
+    for name, numbers in DEVICES.items():
+        path = tools / name
+        try:
+            os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(*numbers))
+        except PermissionError:
+            return []
+        path.chmod(0o666)
+        made.append(path)
+    return made

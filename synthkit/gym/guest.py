@@ -8,6 +8,7 @@ and every reply holds the working directory and the open file. Whoever reads the
 agent's code runs with the same rights as this file.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -169,6 +170,12 @@ class Shell:
         kept.add(data)
         return len(data)
 
+    def reap(self) -> None:
+        """Collect the dead that fell to this process; it is the first, or the subreaper, of all that it started."""
+        with contextlib.suppress(ChildProcessError):
+            while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and dead.si_pid != self.pid:
+                os.waitpid(dead.si_pid, 0)
+
     def drain(self, kept: Output) -> None:
         """What is in the pipe by now; bounded, for a job in the background may go on printing."""
         left = DRAIN_BYTES
@@ -200,21 +207,17 @@ def read_folder(pid: int) -> str:
 
 def kill_all(own_namespace: bool) -> None:
     """Kill every process that the session has left, so that none outlives the action that started it."""
-    # In a PID namespace of our own the second process is this one, and -1 reaches all others at once, which a fork
-    # bomb cannot outrun. Anywhere else -1 would reach the whole machine.
-    if own_namespace and os.getpid() == 2 and os.getppid() == 1:
-        try:
+    # In a PID namespace of our own, as its first process, -1 reaches all others at once, which a fork bomb cannot
+    # outrun. Anywhere else it would reach the whole machine.
+    if own_namespace and os.getpid() == 1:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         return
     for _ in range(50):
         victims = find_descendants()
         for pid in victims:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         if not victims:
             return
 
@@ -268,6 +271,7 @@ def serve(requests: int, replies: int) -> None:
     send(replies, {"id": "", "folder": names.hide(shell.folder), "open_file": ""})
     for line in source:
         request = json.loads(line)
+        shell.reap()
         if request["op"] == "run":
             reply = shell.run(names.reveal(request["command"]), request["timeout_s"])
         else:
@@ -296,6 +300,7 @@ def main() -> None:
     for fd in (0, 1):
         os.dup2(null, fd)
     LIBC.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     serve(requests, replies)
 
 

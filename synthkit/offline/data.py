@@ -1,7 +1,8 @@
 """The embedded Hub's folder: the catalogue's datasets as Parquet files with cards, exported at first use.
 
-The commit of a dataset is a hash of its table and card, so the same data has the same revision on every
-machine. An export is made in a temporary folder and renamed, so two processes may start it at once.
+The folder's name is a hash of all that the export depends on, so a changed exporter or another version of a source
+exports anew. A dataset's commit is a hash of its table and card: the same data has the same commit on every machine.
+An export is made in a temporary folder and renamed, so two processes may start it at once.
 """
 
 import hashlib
@@ -9,96 +10,133 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from synthkit.core.endpoints import cache_dir
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from synthkit.offline.catalogue import Entry
+    from synthkit.offline.catalogue import Entry, Listed, StandIn
 
-VERSION = 1
-DATA_FILE = "data/train-00000-of-00001.parquet"
 INDEX = "index.json"
-
-# Entries that the checks of stage 02 have to refuse before anything is fetched; they hold no data.
-REFUSED: tuple[dict[str, Any], ...] = (
-    {"id": "synthkit-examples/gated-clinic-visits", "gated": "manual", "license": "cc-by-4.0"},
-    {"id": "synthkit-examples/private-survey", "private": True, "license": "cc-by-4.0"},
-    {"id": "synthkit-examples/script-only-traffic", "license": "mit", "files": {"script-only-traffic.py": 2048}},
-    {"id": "synthkit-examples/too-large-clicks", "license": "mit",
-     "files": {"data/train-00000-of-00001.parquet": 4_000_000_000}},
-    {"id": "synthkit-examples/disabled-prices", "license": "mit", "disabled": True},
-)
+HERE = Path(__file__).resolve().parent
+SOURCES = ("scikit-learn", "statsmodels", "pandas", "pyarrow")
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
 
 def open_data() -> Path:
-    """The folder that the embedded Hub serves; exported first where it is missing or of another version."""
-    folder = cache_dir() / f"hub-v{VERSION}"
-    if not (folder / INDEX).exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".hub-"))
-        export_all(temporary)
-        publish(temporary, folder)
+    """The folder that the embedded Hub serves; exported first where it is missing."""
+    parts = [HERE / "data.py", HERE / "catalogue.py", HERE / "tables.py", *(HERE / "entries").glob("*.yaml")]
+    return export_once(cache_dir() / f"hub-{hash_parts(parts)}", export_all)
+
+
+def read_index(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the Hub serves, by dataset id: the row of its index, with its files and their sizes."""
+    return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+
+
+def load_table(dataset_id: str) -> "pd.DataFrame":
+    """A dataset of the embedded Hub as a table, its splits one after the other."""
+    import pandas as pd
+
+    folder = open_data() / dataset_id
+    return pd.concat([pd.read_parquet(path) for path in sorted((folder / "data").iterdir())], ignore_index=True)
+
+
+def hash_parts(files: Iterable[Path]) -> str:
+    """Twelve hex digits that change when one of the files or one of the source packages does."""
+    digest = hashlib.sha256(json.dumps([f"{name} {version(name)}" for name in SOURCES]).encode())
+    for path in sorted(files):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def export_once(folder: Path, export: Callable[[Path], None]) -> Path:
+    """Fill a folder by `export` unless it is there; a folder that is there is whole."""
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        export(temporary)
+        os.chmod(temporary, 0o755)
+        temporary.rename(folder)
+    except OSError:
+        # Another process was first: its folder has the same content and stays.
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def publish(temporary: Path, folder: Path) -> None:
-    """Rename a finished folder into its place; when another process was first, its folder stays."""
-    os.chmod(temporary, 0o755)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        shutil.rmtree(temporary)
-        if not folder.exists():
-            raise
-
-
 def export_all(folder: Path) -> None:
-    from synthkit.offline.catalogue import ENTRIES
+    from synthkit.offline.catalogue import read_catalogue, read_stand_ins
 
-    index = [export_entry(entry, folder) for entry in ENTRIES]
-    index += [describe_refused(row) for row in REFUSED]
-    (folder / INDEX).write_text(json.dumps(index, indent=1))
+    rows = [export_entry(entry, folder) for entry in read_catalogue().values()]
+    rows += [describe_stand_in(entry) for entry in read_stand_ins()]
+    (folder / INDEX).write_text(json.dumps({row["id"]: row for row in rows}, indent=1), encoding="utf-8")
 
 
 def export_entry(entry: "Entry", folder: Path) -> dict[str, Any]:
     """Write one dataset's files and return its row of the index."""
-    frame = entry.make()
-    card = write_card(entry, frame)
-    home = folder / entry.id
-    (home / DATA_FILE).parent.mkdir(parents=True)
-    frame.to_parquet(home / DATA_FILE, index=False)
+    from synthkit.offline.tables import make_table
+
+    frame, home = make_table(entry), folder / entry.id
+    (home / "data").mkdir(parents=True)
+    for split, (start, stop) in entry.splits.items():
+        part = frame.iloc[start:stop].reset_index(drop=True)
+        part.to_parquet(home / "data" / f"{split}-00000-of-00001.parquet", index=False)
+    front = describe_front(entry, len(frame))
+    card = f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n{write_card(entry, frame)}"
     (home / "README.md").write_text(card, encoding="utf-8")
-    content = frame.to_csv(index=False, float_format="%.10g").encode() + card.encode()
+    # The table as text, not the Parquet bytes: those carry the version of their writer.
+    content = frame.to_csv(index=False, float_format="%.10g", lineterminator="\n") + card
+    files = {str(path.relative_to(home)): describe_file(path) for path in sorted(home.rglob("*.*"))}
+    return describe_row(entry, hashlib.sha1(content.encode()).hexdigest(), front, files)
+
+
+def describe_row(entry: "Listed", sha: str, front: dict[str, Any], files: dict[str, Any]) -> dict[str, Any]:
     licence = [f"license:{entry.licence}"] if entry.licence else []
-    return {
-        "id": entry.id, "sha": hashlib.sha1(content).hexdigest(), "title": entry.title, "license": entry.licence,
-        "tags": [*licence, "format:parquet", "modality:tabular", *entry.tags], "rows": len(frame),
-        "files": {name: describe_file(home / name) for name in ("README.md", DATA_FILE)},
-    }
+    tags = [*licence, f"modality:{entry.modality}", *entry.tags]
+    return {"id": entry.id, "sha": sha, "tags": tags, "card_data": front, "files": files,
+            "gated": False, "private": False, "disabled": False}
 
 
 def describe_file(path: Path) -> dict[str, Any]:
     return {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def describe_refused(row: dict[str, Any]) -> dict[str, Any]:
-    files = {name: {"size": size, "sha256": "0" * 64} for name, size in row.get("files", {}).items()}
-    return row | {
-        "sha": hashlib.sha1(row["id"].encode()).hexdigest(), "title": row["id"].split("/")[1], "rows": 0,
-        "tags": [f"license:{row['license']}"], "files": files,
-    }
+def describe_stand_in(entry: "StandIn") -> dict[str, Any]:
+    sha = hashlib.sha1(entry.id.encode()).hexdigest()
+    files = {name: {"size": size, "sha256": sha.ljust(64, "0")} for name, size in entry.files.items()}
+    row = describe_row(entry, sha, {"license": entry.licence, "tags": entry.tags}, files)
+    return row | {"gated": entry.gated or False, "private": entry.private, "disabled": entry.disabled}
+
+
+def describe_front(entry: "Entry", rows: int) -> dict[str, Any]:
+    """The card's front matter, which the Hub's clients read: licence, tags, and the files of each split."""
+    licence = {"license": entry.licence} if entry.licence else {}
+    files = [{"split": split, "path": f"data/{split}-*"} for split in entry.splits]
+    size = next(name for limit, name in SIZES if rows < limit)
+    return licence | {"pretty_name": entry.title, "tags": entry.tags, "size_categories": [size],
+                      "configs": [{"config_name": "default", "data_files": files}]}
 
 
 def write_card(entry: "Entry", frame: "pd.DataFrame") -> str:
-    """The card, with the front matter that the Hub's clients read."""
-    licence = f"license: {entry.licence}\n" if entry.licence else ""
-    columns = "\n".join(f"- `{name}` ({frame[name].dtype})" for name in frame.columns)
-    return (
-        f"---\n{licence}pretty_name: {entry.title}\nconfigs:\n- config_name: default\n  data_files:\n"
-        f"  - split: train\n    path: data/train-*\n---\n# {entry.title}\n\n{entry.about}\n\n"
-        f"{len(frame)} rows. Exported from {entry.id.split('/')[0]}.\n\n{columns}\n"
-    )
+    """The card's text: what a row is, what the columns mean, where the data come from."""
+    source = entry.id.split("/")[0]
+    columns = [f"- `{name}`: {meaning}" for name, meaning in entry.columns.items()]
+    more = [f"- {entry.more_columns}"] if entry.more_columns else []
+    licence = f"Licence: {entry.licence or 'the source states none'}"
+    note = f" ({entry.licence_note})" if entry.licence_note else ""
+    return "\n".join([
+        f"# {entry.title}", "", entry.about, "", f"{len(frame)} rows, {frame.shape[1]} columns.", "", *columns, *more, "",
+        f"{licence}{note}. Exported from the Python package {source}.", f"Source: {entry.citation}", "",
+    ])

@@ -1,7 +1,7 @@
-"""The embedded Hub: the part of the Hugging Face Hub's HTTP interface that its client uses for datasets.
+"""The embedded Hub: the part of the Hugging Face Hub's HTTP interface that its clients use for datasets.
 
-It serves what `data` exported: search, dataset information, file trees, and files with ranges. A gated
-entry is refused as the Hub does it, a private one is not found.
+It serves what `data` exported: search, dataset information, file trees, and files with ranges. Errors carry the
+headers from which the clients make their typed exceptions.
 """
 
 import json
@@ -11,27 +11,31 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from synthkit.offline.data import INDEX
+from synthkit.offline.data import read_index
 
 API = "/api/datasets"
 RANGE = re.compile(r"bytes=(\d+)-(\d*)$")
+MAX_FOUND = 1000
+Row = dict[str, Any]
 
 
 class HubServer(ThreadingHTTPServer):
+    """A threading server whose queue takes a burst of clients."""
+
     request_queue_size = 256
     daemon_threads = True
 
     def __init__(self, folder: Path, port: int):
         super().__init__(("127.0.0.1", port), HubHandler)
         self.folder = folder
-        self.index = {row["id"]: row for row in json.loads((folder / INDEX).read_text())}
+        self.index = read_index(folder)
 
 
 class Refusal(Exception):
-    """An answer that is an error: status and the code that the client turns into a typed exception."""
+    """An answer that is an error: its status, and the code and message that clients read from the headers."""
 
-    def __init__(self, status: int, code: str):
-        super().__init__(code)
+    def __init__(self, status: int, code: str, message: str = ""):
+        super().__init__(message or code)
         self.status, self.code = status, code
 
 
@@ -41,133 +45,149 @@ def open_hub(folder: Path, port: int = 0) -> HubServer:
 
 
 class HubHandler(BaseHTTPRequestHandler):
+    """GET and HEAD; everything else is refused by the base class."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: HubServer
 
     def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def answer(self, body: bool) -> None:
         parts = urlsplit(self.path)
-        path, query = unquote(parts.path), parse_qs(parts.query)
+        path, query = unquote(parts.path), {name: values[-1] for name, values in parse_qs(parts.query).items()}
         try:
             if path == API:
                 self.send_json(self.search(query))
-            elif path.startswith(API + "/"):
-                self.send_json(self.describe(path.removeprefix(API + "/").split("/")))
+            elif path.startswith(f"{API}/"):
+                self.send_json(self.describe(path.removeprefix(f"{API}/").split("/"), query))
             elif path.startswith("/datasets/"):
-                self.send_file(path.removeprefix("/datasets/").split("/"), body)
+                self.send_file(path.removeprefix("/datasets/").split("/"))
             else:
-                raise Refusal(404, "EntryNotFound")
+                raise Refusal(404, "NotFound", f"there is no {path}")
         except Refusal as refusal:
-            self.send_refusal(refusal)
+            headers = {"X-Error-Code": refusal.code, "X-Error-Message": str(refusal)}
+            self.send(refusal.status, json.dumps({"error": str(refusal)}).encode(), "application/json", headers)
 
-    def search(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
-        words = query.get("search", [""])[0].lower().replace("-", " ").replace("_", " ").split()
-        limit = int(query.get("limit", ["100"])[0])
-        hits = [
-            row for row in self.server.index.values()
-            if not row.get("private") and all(w in f"{row['id']} {row['title']}".lower() for w in words)
-        ]
-        return [summarise(row) for row in hits[:limit]]
+    do_HEAD = do_GET
 
-    def find(self, owner: str, name: str) -> dict[str, Any]:
+    def search(self, query: dict[str, str]) -> list[Row]:
+        """The public datasets that have every word of the search in their id, title or tags."""
+        words = re.split(r"[\s_/-]+", query.get("search", "").lower().strip())
+        limit = query.get("limit", "")
+        found = [summarise(row) for row in self.server.index.values() if not row["private"] and has_words(row, words)]
+        wanted = [row for row in found if query.get("filter", "") in ("", *row["tags"])]
+        return wanted[:int(limit) if limit.isdigit() else MAX_FOUND]
+
+    def find(self, owner: str, name: str) -> Row:
         row = self.server.index.get(f"{owner}/{name}")
-        if row is None or row.get("private"):
-            raise Refusal(404, "RepoNotFound")
+        if row is None or row["private"]:
+            raise Refusal(404, "RepoNotFound", "Repository not found")
         return row
 
-    def describe(self, parts: list[str]) -> Any:
-        """/owner/name, /owner/name/revision/rev, /owner/name/tree/rev[/folder]."""
-        if len(parts) < 2:
-            raise Refusal(404, "RepoNotFound")
-        row = self.find(parts[0], parts[1])
-        if len(parts) >= 4:
-            check_revision(row, parts[3])
-        if len(parts) >= 4 and parts[2] == "tree":
-            return list_tree(row, "/".join(parts[4:]))
-        return summarise(row) | {
-            "siblings": [
-                {"rfilename": name, "size": file["size"], "blobId": file["sha256"][:40]}
-                for name, file in row["files"].items()
-            ],
-            "cardData": {"license": row["license"], "configs": default_config(row)},
-        }
+    def describe(self, parts: list[str], query: dict[str, str]) -> Row | list[Row]:
+        """owner/name, owner/name/revision/rev, owner/name/tree/rev[/folder], owner/name/refs."""
+        row = self.find(*parts[:2]) if len(parts) > 1 else self.find("", parts[0])
+        match parts[2:]:
+            case []:
+                return summarise(row) | describe_files(row)
+            case ["revision", revision]:
+                check_revision(row, revision)
+                return summarise(row) | describe_files(row)
+            case ["tree", revision, *folders]:
+                check_revision(row, revision)
+                return list_tree(row, "/".join(folders).strip("/"), query.get("recursive", "").lower() == "true")
+            case ["refs"]:
+                return {"branches": [{"name": "main", "ref": "refs/heads/main", "targetCommit": row["sha"]}],
+                        "tags": [], "converts": []}
+        raise Refusal(404, "NotFound", "there is no such route")
 
-    def send_file(self, parts: list[str], body: bool) -> None:
-        """/owner/name/resolve/rev/path, with a range when one is asked for."""
+    def send_file(self, parts: list[str]) -> None:
+        """owner/name/resolve/rev/path, with a range when one is asked for."""
         if len(parts) < 5 or parts[2] != "resolve":
-            raise Refusal(404, "EntryNotFound")
-        row, name = self.find(parts[0], parts[1]), "/".join(parts[4:])
+            raise Refusal(404, "EntryNotFound", "Entry not found")
+        row, name = self.find(*parts[:2]), "/".join(parts[4:])
         check_revision(row, parts[3])
-        if row.get("gated"):
-            raise Refusal(403, "GatedRepo")
+        check_access(row)
         path = self.server.folder / row["id"] / name
+        # Only what the index names is served: nothing else below the folder, and nothing outside of it.
         if name not in row["files"] or not path.is_file():
-            raise Refusal(404, "EntryNotFound")
-        content = path.read_bytes()
-        headers = {
+            raise Refusal(404, "EntryNotFound", "Entry not found")
+        self.send_bytes(path.read_bytes(), {
             "ETag": f'"{row["files"][name]["sha256"]}"', "X-Repo-Commit": row["sha"], "Accept-Ranges": "bytes",
-        }
+        })
+
+    def send_bytes(self, content: bytes, headers: dict[str, str]) -> None:
         asked = RANGE.match(self.headers.get("Range", ""))
         if not asked:
-            self.send(200, content, "application/octet-stream", headers, body)
+            self.send(200, content, "application/octet-stream", headers)
             return
-        start, end = int(asked[1]), min(int(asked[2] or len(content) - 1), len(content) - 1)
-        headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
-        self.send(206, content[start:end + 1], "application/octet-stream", headers, body)
+        start, stop = int(asked[1]), min(int(asked[2] or len(content) - 1) + 1, len(content))
+        if start >= stop:
+            headers = {"Content-Range": f"bytes */{len(content)}"}
+            self.send(416, b"", "application/octet-stream", headers)
+            return
+        headers = headers | {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
+        self.send(206, content[start:stop], "application/octet-stream", headers)
 
-    def send_json(self, value: Any) -> None:
-        self.send(200, json.dumps(value).encode(), "application/json", {}, self.command == "GET")
+    def send_json(self, value: Row | list[Row]) -> None:
+        self.send(200, json.dumps(value).encode(), "application/json", {})
 
-    def send_refusal(self, refusal: Refusal) -> None:
-        body = json.dumps({"error": refusal.code}).encode()
-        headers = {"X-Error-Code": refusal.code, "X-Error-Message": refusal.code}
-        self.send(refusal.status, body, "application/json", headers, self.command == "GET")
-
-    def send(self, status: int, content: bytes, kind: str, headers: dict[str, str], body: bool) -> None:
-        """Headers and body in one send: two cost a delayed acknowledgement of 40 ms."""
+    def send(self, status: int, content: bytes, kind: str, headers: dict[str, str]) -> None:
+        """Headers and body in one send: two cost a delayed acknowledgement of 40 ms. HEAD gets the headers."""
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
-        self._headers_buffer.append(b"\r\n" + (content if body else b""))
+        self._headers_buffer.append(b"\r\n" + (content if self.command == "GET" else b""))
         self.flush_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged."""
 
 
-def check_revision(row: dict[str, Any], revision: str) -> None:
-    if revision not in ("main", row["sha"]):
-        raise Refusal(404, "RevisionNotFound")
+def has_words(row: Row, words: list[str]) -> bool:
+    text = " ".join([row["id"], row["card_data"].get("pretty_name", ""), *row["tags"]]).lower().replace("_", " ")
+    return all(word in text for word in words)
 
 
-def summarise(row: dict[str, Any]) -> dict[str, Any]:
+def check_revision(row: Row, revision: str) -> None:
+    if revision not in ("main", "refs/heads/main", row["sha"]):
+        raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+
+
+def check_access(row: Row) -> None:
+    if row["gated"]:
+        raise Refusal(403, "GatedRepo", f"Access to dataset {row['id']} is restricted")
+    if row["disabled"]:
+        raise Refusal(403, "", "Access to this resource is disabled.")
+
+
+def summarise(row: Row) -> Row:
+    """What a search shows of a dataset. A count of downloads would be made up, so it is 0."""
     return {
         "_id": row["sha"][:24], "id": row["id"], "author": row["id"].split("/")[0], "sha": row["sha"],
-        "private": False, "gated": row.get("gated", False), "disabled": row.get("disabled", False),
-        "downloads": row["rows"], "likes": 0, "tags": row["tags"], "lastModified": "2026-01-01T00:00:00.000Z",
+        "private": False, "gated": row["gated"], "disabled": row["disabled"], "downloads": 0, "likes": 0,
+        "tags": row["tags"], "lastModified": "2026-01-01T00:00:00.000Z",
     }
 
 
-def default_config(row: dict[str, Any]) -> list[dict[str, Any]]:
-    if not any(name.startswith("data/train-") for name in row["files"]):
-        return []
-    return [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}]
+def describe_files(row: Row) -> Row:
+    files = [{"rfilename": name, "size": file["size"], "blobId": file["sha256"][:40]}
+             for name, file in row["files"].items()]
+    return {"siblings": files, "cardData": row["card_data"]}
 
 
-def list_tree(row: dict[str, Any], folder: str) -> list[dict[str, Any]]:
-    """Files and folders directly below a folder."""
+def list_tree(row: Row, folder: str, recursive: bool) -> list[Row]:
+    """Files and folders below a folder: directly, or all the way down."""
     prefix = f"{folder}/" if folder else ""
-    below = {name: file for name, file in row["files"].items() if name.startswith(prefix)}
-    entries = {}
-    for name, file in below.items():
-        head, _, rest = name.removeprefix(prefix).partition("/")
-        kind = "directory" if rest else "file"
-        size = 0 if rest else file["size"]
-        entries[head] = {"type": kind, "path": prefix + head, "size": size, "oid": file["sha256"][:40]}
+    entries: dict[str, Row] = {}
+    for name, file in row["files"].items():
+        if not name.startswith(prefix):
+            continue
+        *folders, _ = name.removeprefix(prefix).split("/")
+        for depth in range(1, (len(folders) if recursive else min(1, len(folders))) + 1):
+            path = prefix + "/".join(folders[:depth])
+            entries[path] = {"type": "directory", "path": path, "size": 0, "oid": row["sha"]}
+        if recursive or not folders:
+            entries[name] = {"type": "file", "path": name, "size": file["size"], "oid": file["sha256"][:40]}
+    if folder and not entries:
+        raise Refusal(404, "EntryNotFound", f"{folder} does not exist on main")
     return list(entries.values())

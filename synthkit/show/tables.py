@@ -11,10 +11,12 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
+from synthkit.core.params import STAGES
 from synthkit.show.rows import Record, flatten_record, make_frame
 from synthkit.show.text import clean_text, escape_text
 
-_PRE = ("white-space:pre-wrap;overflow-wrap:anywhere;margin:0;padding:.7em .9em;border-radius:4px;"
+_WRAP = "white-space:pre-wrap;overflow-wrap:break-word;word-break:normal"
+_PRE = (f"{_WRAP};margin:0;padding:.7em .9em;border-radius:4px;"
         "border:1px solid rgba(128,128,128,.3);font-size:12px;line-height:1.45")
 _LABEL = "font-size:11px;letter-spacing:.04em;color:#6a707b;margin:.7em 0 .25em"
 
@@ -42,7 +44,7 @@ def show_records(rows: Iterable[Record], title: str = "") -> HTML:
 def _render_record(fields: Mapping[str, Any]) -> str:
     cells = "".join(
         f'<tr><td style="text-align:left;vertical-align:top;padding-right:1.2em;color:#6a707b">{escape_text(name)}</td>'
-        f'<td style="text-align:left"><pre style="margin:0;white-space:pre-wrap;overflow-wrap:anywhere">'
+        f'<td style="text-align:left"><pre style="{_WRAP};margin:0">'
         f"{escape_text(_write_value(value))}</pre></td></tr>"
         for name, value in fields.items()
     )
@@ -64,6 +66,19 @@ def show_messages(messages: Iterable[Mapping[str, str]]) -> HTML:
 def show_text(text: str, title: str = "") -> HTML:
     """A file or a reply as it is, under its name."""
     return HTML(f'<p style="{_LABEL}">{escape_text(title)}</p><pre style="{_PRE}">{escape_text(text, 20_000)}</pre>')
+
+
+def show_finish(record: Mapping[str, Any]) -> HTML:
+    """A stage's completion record in three lines: what it kept, what it cost, what comes next."""
+    names = list(STAGES)
+    after = names[names.index(record["name"]) + 1:]
+    lost = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in record["lost"].items() if n)
+    lines = [
+        f"<b>{record['kept']} of {record['requested']} kept</b>{escape_text(f'; lost: {lost}' if lost else '')}",
+        f"{record['seconds']:,.1f} s · {record['tokens']:,} tokens · {record['usd']:.2f} USD",
+        f"next: notebooks/{after[0]}.ipynb" if after else "next: report.html in the run's folder",
+    ]
+    return HTML("<br>".join(lines))
 
 
 def show_flow(*steps: str, returns: str = "") -> HTML:

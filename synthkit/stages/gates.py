@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from synthkit.core.errors import TaskError
 from synthkit.gym.sandbox import Result, Sandbox, open_sandbox
-from synthkit.gym.scoring import Part, Unscored, check_submission, run_baseline, score_submission
+from synthkit.gym.scoring import Part, check_form, run_baseline, score_submission
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import run_script
 from synthkit.stages.drafting import write_draft
@@ -54,10 +54,8 @@ def check_baseline(trial: Trial) -> None:
     require_success("baseline", result, trial.time_limit_s)
     if submission is None:
         raise Refused("no_submission", f"baseline.py ended without submission.csv. Its output:\n{result.output}")
-    try:
-        check_submission(task, submission)
-    except Unscored as fault:
-        raise Refused("bad_submission", f"the submission.csv of baseline.py is not valid: {fault}") from fault
+    if fault := check_form(task, submission):
+        raise Refused("bad_submission", f"the submission.csv of baseline.py is not valid: {fault}")
     trial.submissions["baseline"] = submission
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthkit.core.errors import EndpointError, ParamError
-from synthkit.core.params import HubParams, ScratchParams, SftParams
+from synthkit.core.params import ScratchParams, SftParams
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,7 +28,7 @@ def build_student(params: SftParams, texts: Iterable[str]) -> "tuple[PreTrainedM
     if params.from_scratch is not None:
         tokenizer = train_tokenizer(texts, params.from_scratch.vocab_size)
         return build_scratch_model(params.from_scratch, tokenizer, params.max_length, params.seed), tokenizer
-    return load_pretrained(str(params.model), params.hub)
+    return load_pretrained(str(params.model))
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokenizerBase":
@@ -69,17 +69,14 @@ def build_scratch_model(
     return Qwen3ForCausalLM(config)
 
 
-def load_pretrained(model: str, hub: HubParams) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A Hub model or local folder, safetensors only and without remote code; its chat template becomes ours."""
-    import os
-
+def load_pretrained(model: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """A Hub model or folder, safetensors only, no remote code; its chat template becomes ours. HF_TOKEN is used if set."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    token = os.environ.get(hub.token_env) or None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, token=token, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         weights = AutoModelForCausalLM.from_pretrained(
-            model, token=token, trust_remote_code=False, use_safetensors=True, dtype="auto"
+            model, trust_remote_code=False, use_safetensors=True, dtype="auto"
         )
     except OSError as error:
         raise EndpointError(

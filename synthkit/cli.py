@@ -1,0 +1,96 @@
+"""The command line: run the notebooks, see what this machine can do, write a run's report again."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from synthkit.core.errors import SynthkitError
+from synthkit.core.loading import load_params
+from synthkit.core.params import STAGES
+from synthkit.core.runs import find_root
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status. Every error of the kit is shown as cause and fix."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.command(args))
+    except SynthkitError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; everything finished is kept. Call the same command again to go on.\n")
+        return INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="synthkit", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    run = commands.add_parser("run", help="execute the notebooks of a profile, one after the other")
+    run.add_argument("params", type=Path, help="a profile, for example params/offline.yaml")
+    run.add_argument("--from", dest="first", metavar="NN", help="first stage, for example 03")
+    run.add_argument("--to", dest="last", metavar="NN", help="last stage")
+    run.add_argument("--only", metavar="NN", help="one stage")
+    run.add_argument("--set", dest="sets", action="append", default=[], metavar="section.key=value")
+    run.add_argument("--run", metavar="NAME", help="the run's name: results go to outputs/NAME")
+    run.add_argument("--dry-run", action="store_true", help="show plan and expected cost, check all that is free")
+    run.set_defaults(command=command_run)
+    doctor = commands.add_parser("doctor", help="what this machine can do, and what to do about the rest")
+    doctor.add_argument("params", type=Path, nargs="?", default=Path("params/offline.yaml"))
+    doctor.set_defaults(command=command_doctor)
+    report = commands.add_parser("report", help="write report.html and summary.json of a run again")
+    report.add_argument("run_dir", type=Path)
+    report.set_defaults(command=command_report)
+    return parser
+
+
+def command_run(args: argparse.Namespace) -> int:
+    from synthkit.runner import run_pipeline
+
+    stages = load_params([find_root() / "params" / "base.yaml", args.params], args.sets, args.run)
+    chosen = choose_stages(args.only or args.first, args.only or args.last)
+    if args.dry_run:
+        from synthkit.plan import write_plan
+
+        sys.stdout.write(write_plan(stages, chosen))
+        return 0
+    return run_pipeline(stages, chosen, sys.stdout, resume_hint=f"synthkit run {args.params}")
+
+
+def command_doctor(args: argparse.Namespace) -> int:
+    from synthkit.doctor import examine, format_checks
+
+    checks = examine(load_params([find_root() / "params" / "base.yaml", args.params]))
+    sys.stdout.write(format_checks(checks))
+    return 0 if all(check.ok or not check.needed for check in checks) else 1
+
+
+def command_report(args: argparse.Namespace) -> int:
+    from synthkit.show.report import write_report
+    from synthkit.show.summary import write_summary
+
+    if not args.run_dir.is_dir():
+        raise SynthkitError(f"there is no run folder {args.run_dir}", "give a run's folder, such as outputs/offline")
+    write_summary(args.run_dir)
+    sys.stdout.write(f"{write_report(args.run_dir)}\n")
+    return 0
+
+
+def choose_stages(first: str | None, last: str | None) -> list[str]:
+    """The stages from one number to another, both included. Raises SynthkitError for a number that is none."""
+    names = list(STAGES)
+    start = names.index(find_stage(first)) if first else 0
+    end = names.index(find_stage(last)) if last else len(names) - 1
+    if start > end:
+        raise SynthkitError(f"--from {first} comes after --to {last}", "exchange them")
+    return names[start:end + 1]
+
+
+def find_stage(text: str) -> str:
+    for name in STAGES:
+        if text in (name, name[:2], name[3:]) or text.zfill(2) == name[:2]:
+            return name
+    raise SynthkitError(f"there is no stage {text!r}", f"choose from {', '.join(STAGES)}")

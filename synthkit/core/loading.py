@@ -1,0 +1,172 @@
+"""Parameters from YAML layers and from notebooks: merged, checked as a whole, and every fault told at once.
+
+Order of layers: the models' defaults (= params/base.yaml), the profile, `--set section.key=value`. The
+sections `run`, `teacher`, `hub` and `sandbox` are shared: they flow into every stage that has such a
+field, and the stage's own section may override parts of them.
+"""
+
+import ast
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from synthkit.core.errors import ParamError
+from synthkit.core.params import STAGES, StageParams
+
+Values = dict[str, Any]
+SHARED = ("teacher", "hub", "sandbox")
+RUN_FIELDS = tuple(StageParams.model_fields)
+SECTIONS = {name[3:]: name for name in STAGES}
+SECRET_NAME = re.compile(r"(^|_)(key|token|secret|password)s?$", re.IGNORECASE)
+TOKEN_COUNTS = ("max_tokens", "max_output_tokens", "max_new_tokens")
+SECRET_VALUE = re.compile(r"^(sk-|hf_)[A-Za-z0-9_-]{8,}")
+FIX = "correct these in params/*.yaml or in --set; params/base.yaml lists every parameter"
+
+
+def load_params(paths: Iterable[Path], sets: Iterable[str] = (), run: str | None = None) -> dict[str, StageParams]:
+    """The parameters of every stage. Raises one ParamError that names every fault of every stage."""
+    layers = [read_yaml(path) for path in paths] + [parse_set(text) for text in sets]
+    if run:
+        layers.append({"run": {"run_dir": f"outputs/{run}"}})
+    values: Values = {}
+    for layer in layers:
+        values = merge(values, layer)
+    faults = find_section_faults(values) + find_secrets(values)
+    stages, more = build_stages(values)
+    if faults + more:
+        raise ParamError("\n".join(dict.fromkeys(faults + more)), FIX)
+    return stages
+
+
+def build_stages(values: Values) -> tuple[dict[str, StageParams], list[str]]:
+    """Each stage's model from its own and the shared sections; faults as text, shared ones once."""
+    stages: dict[str, StageParams] = {}
+    faults: list[str] = []
+    for section, name in SECTIONS.items():
+        model = STAGES[name]
+        shared = {key: values[key] for key in SHARED if key in values and key in model.model_fields}
+        run = values.get("run") if isinstance(values.get("run"), dict) else {}
+        own = values.get(section) or {}
+        merged = merge(merge(dict(run or {}), shared), own) if isinstance(own, dict) else {}
+        try:
+            stages[name] = model.model_validate(merged)
+        except ValidationError as error:
+            faults += [describe_fault(section, model, fault, own) for fault in error.errors()]
+    return stages, faults
+
+
+def read_yaml(path: Path) -> Values:
+    """One layer. Raises ParamError naming file and line."""
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
+        raise ParamError(f"there is no {path}", f"did you mean {path.parent / near[0]}?" if near else "check the path")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ParamError(f"{path} is not YAML: {' '.join(str(error).split())}", "correct the line it names") from error
+    if not isinstance(content or {}, dict):
+        raise ParamError(f"{path} holds no sections", "write `section:` and its parameters below")
+    return content or {}
+
+
+def parse_set(text: str) -> Values:
+    """`section.key=value` as a layer; the value is read as YAML, and 2e-5 as the number that is meant."""
+    name, equals, value = text.partition("=")
+    keys = name.strip().split(".")
+    if not equals or len(keys) < 2:
+        raise ParamError(f"--set {text!r} is not section.key=value", "for example --set trajectories.per_task=8")
+    layer: Any = yaml.safe_load(value)
+    for key in reversed(keys):
+        layer = {key: layer}
+    return layer
+
+
+def merge(below: Values, above: Mapping[str, Any]) -> Values:
+    """Nested dicts are merged key by key; anything else above replaces what is below."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def find_section_faults(values: Values) -> list[str]:
+    known = ["run", *SHARED, *SECTIONS]
+    faults = [f"{key}: unknown section{suggest(str(key), known)}" for key in values if key not in known]
+    faults += [f"{key}: holds no parameters, only {values[key]!r}" for key in known
+               if key in values and values[key] is not None and not isinstance(values[key], dict)]
+    run = values.get("run")
+    unknown = [key for key in run if key not in RUN_FIELDS] if isinstance(run, dict) else []
+    return faults + [f"run.{key}: unknown parameter{suggest(key, RUN_FIELDS)}" for key in unknown]
+
+
+def find_secrets(values: Any, place: str = "") -> list[str]:
+    """Keys and tokens must not stand in a file that is stored beside the results."""
+    if isinstance(values, dict):
+        found = [f"{place}{key}: secrets come from the environment only; name the variable in {key}_env"
+                 for key in values if SECRET_NAME.search(str(key)) and key not in TOKEN_COUNTS]
+        return found + [f for key, value in values.items() for f in find_secrets(value, f"{place}{key}.")]
+    if isinstance(values, str) and SECRET_VALUE.match(values):
+        return [f"{place.rstrip('.')}: this looks like a secret; set it in the environment instead"]
+    return []
+
+
+def describe_fault(section: str, model: type[BaseModel], fault: Mapping[str, Any], own: Any) -> str:
+    """One line a fault: where, what, and the nearest known name or what YAML made of the value."""
+    loc = [str(part) for part in fault["loc"]]
+    shared = loc[0] in (*SHARED, *RUN_FIELDS) and not (isinstance(own, dict) and loc[0] in own)
+    place = ".".join(["run", *loc] if shared and loc[0] in RUN_FIELDS else loc if shared else [section, *loc])
+    if fault["type"] == "extra_forbidden":
+        return f"{place}: unknown parameter{suggest(loc[-1], fields_at(model, loc[:-1]))}"
+    given = fault["input"]
+    hint = "; YAML reads no, off and yes as booleans, so quote it" if isinstance(given, bool) else ""
+    return f"{place}: {fault['msg']} (got {given!r}{hint})"
+
+
+def fields_at(model: type[BaseModel], loc: list[str]) -> list[str]:
+    """The field names of the model nested at a place."""
+    for part in loc:
+        field = model.model_fields.get(part)
+        nested = [t for t in (field.annotation, *get_args(field.annotation)) if is_model(t)] if field else []
+        if not nested:
+            return []
+        model = nested[0]
+    return list(model.model_fields)
+
+
+def is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def check_notebook(path: Path, model: type[StageParams]) -> list[str]:
+    """Faults of a notebook's parameters cell, read without running it: names, and literals only."""
+    if not path.is_file():
+        return [f"{path.name}: the notebook is missing"]
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        return [f"{path.name}: {len(tagged)} cells are tagged `parameters`; papermill needs exactly one"]
+    faults, names = [], set()
+    for node in ast.parse("".join(tagged[0]["source"])).body:
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+            faults.append(f"{path.name}: line {node.lineno} of the parameters cell is not `name = literal`")
+            continue
+        names.add(node.targets[0].id)
+        try:
+            ast.literal_eval(node.value)
+        except ValueError:
+            faults.append(f"{path.name}: {node.targets[0].id} is derived; papermill cannot change what it is made of")
+    fields = set(model.model_fields)
+    faults += [f"{path.name}: {n} is no parameter of this stage{suggest(n, fields)}" for n in sorted(names - fields)]
+    return faults + [f"{path.name}: the parameter {n} is missing" for n in sorted(fields - names)]

@@ -1,0 +1,163 @@
+"""What this machine can do for a profile, found out by trying, and what to do about what is missing."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+from synthkit.core.endpoints import EMBEDDED, cache_dir
+from synthkit.core.errors import EndpointError, SynthkitError
+from synthkit.core.params import MlgymEvalParams, SandboxParams, SftParams, StageParams, TeacherParams
+from synthkit.core.runs import find_root
+
+Params = Mapping[str, StageParams]
+MIN_FREE_GB = 2.0
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `needed`: the profile cannot run without it."""
+
+    name: str
+    ok: bool
+    needed: bool
+    detail: str
+    fix: str = ""
+
+
+def examine(stages: Params) -> list[Check]:
+    """Every check, the needed ones of this profile marked."""
+    return [
+        check_python(), *check_sandboxes(stages), *check_engines(), check_disk(), check_gpu(stages),
+        *check_teachers(stages), check_hub(stages), check_benchmark(stages),
+    ]
+
+
+def find_blockers(stages: Params, pending: list[str]) -> list[Check]:
+    """What keeps the pending stages from running, found before any work is spent."""
+    wanted = {name: stages[name] for name in pending}
+    checks = [*check_sandboxes(wanted), check_disk(), *check_teachers(wanted), check_hub(wanted),
+              check_gpu(wanted), check_benchmark(wanted)]
+    return [check for check in checks if check.needed and not check.ok]
+
+
+def check_python() -> Check:
+    version = sys.version.split()[0]
+    return Check("python", sys.version_info >= (3, 11), True, version, "install Python 3.11 or newer")
+
+
+def check_sandboxes(stages: Params) -> list[Check]:
+    """Each backend by running one command in it."""
+    wanted = {p.sandbox.backend for p in stages.values() if hasattr(p, "sandbox")}
+    return [try_sandbox("bwrap", "bwrap" in wanted), try_sandbox("process", "process" in wanted)]
+
+
+def try_sandbox(backend: str, needed: bool) -> Check:
+    from synthkit.gym.sandbox import open_sandbox
+
+    fix = "install bubblewrap (Debian, Ubuntu: apt install bubblewrap) and allow user namespaces; or, only for code " \
+          "that you trust, sandbox.backend: process"
+    try:
+        params = SandboxParams.model_validate({"backend": backend, "warm": False})
+        with tempfile.TemporaryDirectory() as folder, open_sandbox(Path(folder), params) as sandbox:
+            works = sandbox.run("echo ready", 10).output.strip() == "ready"
+    except SynthkitError as error:
+        return Check(f"sandbox {backend}", False, needed, error.cause, error.fix or fix)
+    about = "works" if backend == "bwrap" else "works, but isolates nothing"
+    return Check(f"sandbox {backend}", works, needed, about if works else "does not answer", fix)
+
+
+def check_engines() -> list[Check]:
+    return [Check(name, shutil.which(name) is not None, False, shutil.which(name) or "not found",
+                  "not needed: bwrap is the default") for name in ("docker", "podman")]
+
+
+def check_disk() -> Check:
+    free = shutil.disk_usage(find_root()).free / 1e9
+    return Check("disk", free >= MIN_FREE_GB, True, f"{free:.0f} GB free", f"free {MIN_FREE_GB:.0f} GB")
+
+
+def check_gpu(stages: Params) -> Check:
+    """A GPU is needed to fine-tune a Hub model; whether one is there, without importing torch when it is not needed."""
+    sft = stages.get("06_sft")
+    needed = isinstance(sft, SftParams) and sft.from_scratch is None
+    if not (Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()):
+        fix = "run stage 06 on a machine with a GPU (--only 06), or train from scratch"
+        return Check("gpu", False, needed, "none", fix)
+    import torch
+
+    found = torch.cuda.is_available()
+    return Check("gpu", found, needed, torch.cuda.get_device_name(0) if found else "torch sees none",
+                 "install a torch build for this GPU")
+
+
+def check_teachers(stages: Params) -> list[Check]:
+    """Key and endpoint of every teacher that the stages name, each once."""
+    teachers = {p.teacher.base_url: p.teacher for p in stages.values() if hasattr(p, "teacher")}
+    checks = [check for teacher in teachers.values() for check in check_teacher(teacher)]
+    student = stages.get("07_mlgym_eval")
+    if isinstance(student, MlgymEvalParams) and student.student.base_url != "local":
+        checks.append(check_url("student endpoint", student.student.base_url, "start the student's server"))
+    return checks
+
+
+def check_teacher(teacher: TeacherParams) -> list[Check]:
+    if teacher.base_url == EMBEDDED:
+        return [Check("teacher", True, True, "embedded: the scripted teacher, no key")]
+    checks = [check_url("teacher", teacher.base_url, "correct teacher.base_url, or check the network")]
+    if urlparse(teacher.base_url).hostname not in LOCAL:
+        present = bool(os.environ.get(teacher.key_env))
+        detail = f"{teacher.key_env} is {'set' if present else 'not set'}"
+        checks.insert(0, Check("teacher's key", present, True, detail, f"export {teacher.key_env}=…"))
+    return checks
+
+
+def check_hub(stages: Params) -> Check:
+    hubs = [p.hub for p in stages.values() if hasattr(p, "hub")]
+    if not hubs or hubs[0].endpoint == EMBEDDED:
+        return Check("hub", True, bool(hubs), f"embedded: real datasets, exported to {short(cache_dir())}")
+    token = "set" if os.environ.get(hubs[0].token_env) else "not set (public datasets only)"
+    check = check_url("hub", hubs[0].endpoint, "check hub.endpoint and the network")
+    return Check(check.name, check.ok, True, f"{check.detail}; {hubs[0].token_env} is {token}", check.fix)
+
+
+def check_benchmark(stages: Params) -> Check:
+    """Whether the evaluation's tasks are where the profile says."""
+    named = [p.benchmark for p in stages.values() if hasattr(p, "benchmark") and p.benchmark not in (EMBEDDED, "none")]
+    missing = [name for name in named if not (find_root() / name / "configs" / "tasks").is_dir()]
+    if missing:
+        return Check("benchmark", False, True, f"{missing[0]} holds no configs/tasks",
+                     "check out facebookresearch/MLGym there, or set the benchmark's path")
+    return Check("benchmark", True, bool(named), named[0] if named else "embedded: six held-out tasks")
+
+
+def check_url(name: str, url: str, fix: str) -> Check:
+    """Whether anything answers at a URL; an answer that asks for a key counts."""
+    import httpx2
+
+    try:
+        httpx2.get(url, timeout=5)
+    except (httpx2.HTTPError, EndpointError) as error:
+        return Check(name, False, True, f"{url} cannot be reached ({type(error).__name__})", fix)
+    return Check(name, True, True, f"{url} answers")
+
+
+def short(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+
+
+def format_checks(checks: list[Check]) -> str:
+    """One line a check; what is missing with its fix, and whether the profile needs it."""
+    lines = []
+    for check in checks:
+        mark = "ok" if check.ok else "MISSING" if check.needed else "absent"
+        lines.append(f"{mark:<8} {check.name:<18} {check.detail}")
+        if not check.ok and check.fix:
+            lines.append(f"{'':<8} {'':<18} fix: {check.fix}" if check.needed else f"{'':<27} {check.fix}")
+    return "\n".join(lines) + "\n"

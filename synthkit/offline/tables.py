@@ -1,0 +1,115 @@
+"""The tables behind the embedded Hub, made from what scikit-learn and statsmodels install.
+
+Nothing is filled in or made up: values are the source's, under snake_case names, class codes as the words of the
+source's documentation. Series get earlier values beside the current one, so that a row can be predicted from its
+own columns; rows that lack one of them are left out.
+"""
+
+import importlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthkit.offline.catalogue import Entry
+
+FERTILITY_YEARS = (1980, 1985, 1990, 1995, 2000, 2005, 2010)
+FERTILITY_LAGS = (5, 10, 20)
+PATCHES_PER_PHOTO = 600
+AROUND = ["nw", "n", "ne", "w", "e", "sw", "s", "se"]
+
+
+def make_table(entry: Entry) -> pd.DataFrame:
+    """The table of a dataset: the same on every machine that has the same versions of its source."""
+    name = entry.id.split("/")[1]
+    if entry.shape == "patches":
+        return cut_patches()
+    frame = load_sklearn(name, entry.target) if entry.target else load_statsmodels(name)
+    match entry.shape:
+        case "dated":
+            frame = name_months(frame, entry.series)
+        case "yearly":
+            frame = frame.set_axis(["year", entry.series], axis=1)
+        case "elnino":
+            frame, entry = melt_months(frame), entry.model_copy(update={"series": "temperature"})
+        case "fertility":
+            frame = stack_years(frame)
+    for column, words in entry.labels.items():
+        frame[column] = frame[column].map(words)
+    return add_lags(frame, entry.series, entry.lags)
+
+
+def load_sklearn(name: str, target: str) -> pd.DataFrame:
+    """A toy dataset of scikit-learn, its target under a name of its own, classes as words where it has them."""
+    datasets = importlib.import_module("sklearn.datasets")
+    options: dict[str, Any] = {"scaled": False} if name == "diabetes" else {}
+    bunch = getattr(datasets, f"load_{name}")(as_frame=True, **options)
+    frame = bunch.data.set_axis([snake_case(c) for c in bunch.data.columns], axis=1)
+    words = bunch.get("target_names")
+    coded = words is not None and isinstance(words[0], str)
+    frame[target] = [str(words[k]) for k in bunch.target] if coded else bunch.target
+    return frame
+
+
+def load_statsmodels(name: str) -> pd.DataFrame:
+    """A dataset of statsmodels, whole numbers as such; an index that has a name or dates becomes a column."""
+    frame = importlib.import_module(f"statsmodels.datasets.{name}").load_pandas().data
+    dates = isinstance(frame.index, pd.DatetimeIndex)
+    frame = frame.rename_axis(index=frame.index.name or ("date" if dates else None))
+    frame = frame.reset_index(drop=frame.index.name is None)
+    frame = frame.set_axis([snake_case(str(c)) for c in frame.columns], axis=1)
+    for column in frame.columns[frame.dtypes.map(pd.api.types.is_datetime64_any_dtype)]:
+        frame[column] = frame[column].dt.strftime("%Y-%m-%d")
+    whole = [c for c in frame.columns if frame[c].dtype.kind == "f" and (frame[c] % 1 == 0).all()]
+    return frame.astype(dict.fromkeys(whole, "int64"))
+
+
+def snake_case(name: str) -> str:
+    """`sepal length (cm)` becomes sepal_length."""
+    return name.split(" (")[0].strip().lower().replace(" ", "_").replace("/", "_").replace(".", "_")
+
+
+def name_months(frame: pd.DataFrame, series: str) -> pd.DataFrame:
+    """A date and a value as year, month and value."""
+    dates = pd.to_datetime(frame["date"])
+    months = {"year": dates.dt.year.astype("int64"), "month": dates.dt.month.astype("int64")}
+    return pd.DataFrame(months | {series: frame.iloc[:, 1]})
+
+
+def melt_months(wide: pd.DataFrame) -> pd.DataFrame:
+    """One row a month instead of one a year."""
+    names = list(wide.columns[1:])
+    long = wide.melt("year", names, "month", "temperature")
+    long["month"] = long["month"].map({name: k for k, name in enumerate(names, 1)})
+    return long.sort_values(["year", "month"], ignore_index=True)
+
+
+def stack_years(wide: pd.DataFrame) -> pd.DataFrame:
+    """One row a country and chosen year, with the rates of the years before that."""
+    parts = []
+    for year in FERTILITY_YEARS:
+        ago = {f"rate_{k}_years_ago": wide[str(year - k)] for k in FERTILITY_LAGS}
+        parts.append(pd.DataFrame({"country": wide["country_name"], "year": year, **ago, "rate": wide[str(year)]}))
+    return pd.concat(parts).dropna().reset_index(drop=True)
+
+
+def add_lags(frame: pd.DataFrame, series: str, lags: list[int]) -> pd.DataFrame:
+    if not lags:
+        return frame
+    earlier = {f"prev_{k}": frame[series].shift(k) for k in lags}
+    return frame.assign(**earlier).dropna().reset_index(drop=True)
+
+
+def cut_patches() -> pd.DataFrame:
+    """3 x 3 patches of the two sample photographs, drawn from a grid so that no two overlap, in mixed order."""
+    from sklearn.datasets import load_sample_images
+
+    rng, parts = np.random.RandomState(0), []
+    for name, image in zip(("china", "flower"), load_sample_images().images, strict=True):
+        grey = np.asarray(image).mean(axis=2).round(1)
+        rows, columns = (size // 3 for size in grey.shape)
+        cells = grey[:rows * 3, :columns * 3].reshape(rows, 3, columns, 3).swapaxes(1, 2).reshape(-1, 9)
+        chosen = cells[rng.choice(len(cells), PATCHES_PER_PHOTO, replace=False)]
+        part = pd.DataFrame(np.delete(chosen, 4, axis=1), columns=AROUND)
+        parts.append(part.assign(centre=chosen[:, 4]).assign(photo=name)[["photo", *AROUND, "centre"]])
+    return pd.concat(parts).iloc[rng.permutation(len(parts) * PATCHES_PER_PHOTO)].reset_index(drop=True)

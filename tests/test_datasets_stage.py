@@ -1,0 +1,157 @@
+"""Stage 02 on the embedded Hub with a teacher on loopback, and its parts: plans, splits, files, decontamination."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from loopback_teacher import serve_teacher
+from stage_kit import ANSWERS, PLAN, PROPOSAL, finish_topics, open_with
+
+from synthkit.core.errors import HubError, StageError
+from synthkit.core.params import DatasetsParams
+from synthkit.stages import datasets
+from synthkit.stages.contamination import Benchmark, measure_overlap
+from synthkit.stages.forms import TaskPlan
+from synthkit.stages.materialise import apply_plan, check_plan, clean_frame, split_frame, write_files
+from synthkit.stages.profile import profile_frame
+
+SMALL = DatasetsParams(max_train_rows=100, max_test_rows=40)
+
+
+def make_plan(**values: Any) -> TaskPlan:
+    base = {"target": "y", "task_kind": "regression", "metric": "mae", "features": ["a", "g"], "split": "random",
+            "group_or_time": None, "title": "A title", "description": "What a row is."}
+    return TaskPlan(**(base | values))
+
+
+def make_frame(n: int = 200) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({"a": rng.normal(size=n), "g": np.arange(n) // 10, "y": rng.normal(size=n).cumsum(),
+                         "c": np.where(np.arange(n) % 10 == 0, "rare", "common")})
+
+
+def refused(frame: pd.DataFrame, plan: TaskPlan) -> str:
+    with pytest.raises(HubError) as caught:
+        check_plan(apply_plan(frame, plan), plan, SMALL)
+    return caught.value.reason
+
+
+def test_plans_are_refused_with_typed_reasons() -> None:
+    frame = make_frame().assign(same=1, unique=[f"u{k}" for k in range(200)], negative=-1.5 - np.arange(200))
+    assert refused(frame, make_plan(target="absent")) == "no_usable_target"
+    assert refused(frame, make_plan(target="c")) == "no_usable_target"
+    assert refused(frame, make_plan(target="same")) == "target_constant"
+    assert refused(frame, make_plan(target="unique", task_kind="classification", metric="mcc")) == "target_unique"
+    assert refused(frame, make_plan(target="c", task_kind="classification", metric="mae")) == "unfit_metric"
+    assert refused(frame, make_plan(target="negative", metric="rmsle")) == "unfit_metric"
+    assert refused(frame, make_plan(split="time", group_or_time="absent")) == "no_usable_split"
+    assert refused(frame.head(20), make_plan()) == "too_small"
+    with pytest.raises(HubError) as caught:
+        split_frame(frame, make_plan(features=["y", "absent"]), SMALL, 0)
+    assert caught.value.reason == "no_features"
+
+
+@pytest.mark.parametrize("split", ["random", "stratified", "grouped", "time"])
+def test_splits_are_disjoint_sized_and_the_same_for_a_seed(split: str) -> None:
+    plan = make_plan(target="c", task_kind="classification", metric="mcc", split=split, group_or_time="g")
+    frame = make_frame()
+    train, test = split_frame(frame, plan, SMALL, seed=3)
+    assert (len(train), len(test)) == (100, 40)
+    assert not set(train["a"]) & set(test["a"])
+    assert list(train.columns) == ["a", "g", "c"]
+    again = split_frame(frame, plan, SMALL, seed=3)
+    assert train.equals(again[0]) and test.equals(again[1])
+    if split == "stratified":
+        assert (test["c"] == "rare").sum() == 4
+    if split == "grouped":
+        assert not set(train["g"]) & set(test["g"])
+    if split == "time":
+        assert train["g"].max() <= test["g"].min()
+
+
+def test_no_test_label_stands_among_another_rows_past_values() -> None:
+    bare = make_frame(400).assign(t=np.arange(400))
+    given = bare.assign(last=bare["y"].shift(1), year=bare["y"].shift(12)).dropna()
+    for frame, features in ((bare, ["t"]), (given, ["t", "last", "year"])):
+        plan = make_plan(features=features, split="time", group_or_time="t")
+        train, test = split_frame(frame, plan, SMALL, seed=0)
+        past = test.drop(columns=["y", "t"])
+        assert past.shape[1] >= 2 and len(train) == 100 and len(test) >= 25
+        assert not set(test["y"]) & set(past.to_numpy().ravel())
+
+
+def test_files_keep_labels_in_the_answers_only(tmp_path: Path) -> None:
+    plan = make_plan(target="c", task_kind="classification", metric="mcc", split="stratified")
+    write_files(tmp_path, *split_frame(make_frame(), plan, SMALL, seed=1), kind="classification")
+    tables = {path.stem: pd.read_csv(path) for path in tmp_path.glob("*.csv")}
+    assert list(tables["test"].columns) == ["id", "a", "g"] and list(tables["train"].columns) == ["a", "g", "c"]
+    assert list(tables["answers"].columns) == list(tables["sample_submission"].columns) == ["id", "c"]
+    assert set(tables["sample_submission"]["c"]) == {"common"} and set(tables["answers"]["c"]) == {"rare", "common"}
+
+
+def test_what_a_csv_cannot_hold_is_left_out() -> None:
+    frame = pd.DataFrame({"a": [1, 2], "image": [{"bytes": b""}, None], "empty": [None, None], "t": ["x", "y"]})
+    assert list(clean_frame(frame).columns) == ["a", "t"]
+
+
+def test_profile_shows_ranges_values_and_short_rows() -> None:
+    frame = make_frame().assign(long="w" * 500)
+    profile = profile_frame(frame, 3, seed=0)
+    assert profile.n_rows == 200 and len(profile.sample.splitlines()) == 4
+    assert any(line.startswith("c: text, 2 distinct, commonest common (180), rare (20)") for line in profile.columns)
+    assert max(map(len, profile.sample.splitlines())) < 200
+
+
+def test_benchmark_rows_are_found_whatever_the_dataset_is_called() -> None:
+    table = make_frame()[["a", "g", "c"]]
+    other = make_frame(60).sample(frac=1, random_state=0).rename(columns={"a": "A "}).assign(more=1)
+    assert measure_overlap(other, table) == pytest.approx(0.3)
+    assert measure_overlap(other[["A "]], table) == 0
+    benchmark = Benchmark(ids={"x/wine": "wine"}, tables={"wine": table})
+    with pytest.raises(HubError, match="benchmark task wine"):
+        benchmark.check_rows(other)
+    with pytest.raises(HubError):
+        benchmark.check_id("X/Wine")
+
+
+def name_dataset(messages: list[dict[str, str]]) -> dict[str, Any]:
+    """Topic 1 has its dataset, 2 one that is misspelt, 3 one that nothing is like, 4 no proper reply, 5 the wine."""
+    number = next(line for line in messages[1]["content"].splitlines() if line.startswith("Topic: "))[-1]
+    named = {"1": {}, "2": {"dataset_id": "scikit-learn/irises"}, "5": {"dataset_id": "scikit-learn/wine"},
+             "3": {"dataset_id": "nobody/unheard_of", "search_words": ["zzzqqq"]}}
+    return PROPOSAL | named[number] if number in named else "no idea"
+
+
+def test_stage_keeps_refuses_and_resumes(tmp_path: Path) -> None:
+    with serve_teacher(ANSWERS | {"DatasetProposal": name_dataset}) as teacher:
+        finish_topics(tmp_path, teacher, 5)
+        stage = open_with("02_datasets", tmp_path, teacher, max_train_rows=50)
+        kept = datasets.run(stage)
+        datasets.check(stage)
+        whole = {p: p.read_bytes() for p in sorted(stage.dir.rglob("*.*")) if p.suffix in (".csv", ".jsonl")}
+        (stage.dir / "proposals.jsonl").write_bytes(b"")
+        datasets.run(open_with("02_datasets", tmp_path, teacher, max_train_rows=50))
+        assert {path: path.read_bytes() for path in whole} == whole
+        plan = next(messages for form, messages in teacher.asked if form == "TaskPlan")[-1]["content"]
+    assert [(row.task_id, row.near_match, row.n_train, row.n_test) for row in kept] == [
+        ("iris-species-t001", False, 50, 45), ("iris-species-t002", True, 50, 45)]
+    assert len(kept[0].dataset.revision) == 40 and kept[0].features == PLAN["features"]
+    assert datasets.funnel(stage) == (5, 2, {"bad_reply": 1, "benchmark": 1, "not_found": 1})
+    assert "Dataset: scikit-learn/iris" in plan and "species: text, 3 distinct" in plan
+    record = datasets.finish(stage)
+    assert record["metrics"] == {"datasets": 1, "near_matches": 1} and not (stage.dir / "downloads").exists()
+
+
+def test_check_finds_a_record_without_its_rows(tmp_path: Path) -> None:
+    with serve_teacher(ANSWERS) as teacher:
+        finish_topics(tmp_path, teacher)
+        stage = open_with("02_datasets", tmp_path, teacher, benchmark="none")
+        datasets.run(stage)
+    row = json.loads((stage.dir / "proposals.jsonl").read_text())
+    test = stage.dir / "data" / row["task_id"] / "test.csv"
+    test.write_text("\n".join(test.read_text().splitlines()[:-1]))
+    with pytest.raises(StageError, match="do not agree"):
+        datasets.check(stage)
