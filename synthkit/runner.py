@@ -95,6 +95,7 @@ def execute(name: str, params: StageParams, root: Path, run_dir: Path, attempt: 
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     output = run_dir / "notebooks" / f"{name}.{attempt}.ipynb"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,7 @@ def execute(name: str, params: StageParams, root: Path, run_dir: Path, attempt: 
     try:
         papermill.execute_notebook(
             str(source), str(output), parameters=params.model_dump(), cwd=str(root), progress_bar=False,
-            kernel_name="python3",
+            kernel_name="python3", config=Config({"KernelManager": {"transport": "ipc"}}),
         )
     except PapermillExecutionError as error:
         raise explain_cell(name, error, output) from error

@@ -160,7 +160,8 @@ def test_the_kit_takes_its_sandboxes_with_it(tmp_path: Path) -> None:
                "sandbox.run('setsid sleep 12323 & until pgrep -f 12323; do :; done', 5)\n"
                "print('up', flush=True); input()\n")
     kit = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE,
-                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
+                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT,
+                           env={**os.environ, "TMPDIR": str(tmp_path)})
     assert kit.stdout.readline() == b"up\n"
     below = [os.pidfd_open(pid) for pid in [*find_children(kit.pid), *find_processes("12323")]]
     assert len(below) == 3

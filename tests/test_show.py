@@ -126,7 +126,8 @@ def test_tables_escape_and_cut() -> None:
              tables.show_text(EVIL, "x"), tables.show_flow("a: <b>", "c", returns=EVIL)]
     assert all("<script" not in html.data and "\x1b" not in html.data for html in shown)
     table = tables.show_rows([{"a": "x" * 500, "b": {"c": 1}}], columns=["a", "b", "missing"])
-    assert table["a"][0].endswith("…") and table["b"][0] == '{"c": 1}'
+    assert table.data["a"][0].endswith("…") and table.data["b"][0] == '{"c": 1}'
+    assert "<script" not in tables.show_rows([{"a": EVIL}]).to_html()
 
 
 def test_viewer_refuses_what_is_no_trajectory(tmp_path: Path) -> None:

@@ -1,8 +1,7 @@
 """A run forked from the warm interpreter is like a run of the real one, and has no more rights."""
 
-import os
+import re
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ MARK = "'mailbox' in __import__('sys').modules"
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    params = SandboxParams(backend=request.param, warm_modules=["mailbox", "random", "no_such_module"], cpu_s=2)
+    params = SandboxParams(backend=request.param, warm_modules=["mailbox", "random", "no_such_module"], cpu_s=1)
     with open_sandbox(tmp_path_factory.mktemp("workspace"), params) as sandbox:
         assert sandbox.cold_reason == ""
         yield sandbox
@@ -42,8 +41,9 @@ SCRIPTS = {
     "argv": "import sys; print(sys.argv, sys.orig_argv[1:], sys.path[0], sys.executable, sys.flags)",
     "streams": "import sys\nfor s in (sys.stdin, sys.stdout, sys.stderr):\n"
                "    print(s.name, s.mode, s.encoding, s.errors, s.line_buffering, s.isatty(), s.fileno())",
-    "environment": "import os; print(sorted(os.environ.items()), os.getcwd(), oct(os.umask(0)))",
-    "traceback": "def f():\n    return 1 / 0\n\ntry:\n    f()\nexcept ZeroDivisionError as e:\n    raise KeyError(2) from e",
+    "environment": "import os; del os.environ['_']; print(sorted(os.environ.items()), os.getcwd(), os.umask(0))",
+    "traceback": "print('before')\ndef f():\n    return 1 / 0\n\ntry:\n    f()\nexcept ZeroDivisionError as e:\n"
+                 "    raise KeyError(2) from e",
     "syntax": "x = 1\nif x\n    pass\n",
     "exit text": "import sys; sys.exit('goodbye')",
     "exit 300": "raise SystemExit(300)",
@@ -57,13 +57,14 @@ SCRIPTS = {
     "deleted": "class A:\n    def __del__(self): print('deleted')\na = A()",
     "pickle": "import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))))",
     "inspect": "import inspect\ndef f():\n    return 1\nprint(inspect.getsource(f))",
-    "pool": "import multiprocessing as m\nif __name__ == '__main__':\n    with m.Pool(2) as p: print(p.map(abs, [-1, -2]))",
-    "spawn": "import multiprocessing as m\nm.set_start_method('spawn')\nif __name__ == '__main__':\n"
-             "    with m.Pool(1) as p: print(p.map(abs, [-1]))",
+    "pool": "import multiprocessing as m\nif __name__ == '__main__':\n    with m.Pool(1) as p: print(p.map(abs, [-1]))",
+    "spawn": "import multiprocessing as m\nif __name__ == '__main__':\n"
+             "    with m.get_context('spawn').Pool(1) as p: print(p.map(abs, [-1]))",
     "child": "import subprocess, sys\nprint(subprocess.run([sys.executable, '-c', 'print(1)'], capture_output=True))",
-    "sibling": "import helper; print(helper.VALUE, helper.__file__)",
+    "sibling": "import program; print(program.VALUE, program.__file__)",
     "stdin": "import sys; print(sys.stdin.read())",
-    "limits": "import resource as r\nfor n in ('CPU', 'DATA', 'FSIZE', 'NOFILE'): print(r.getrlimit(getattr(r, 'RLIMIT_' + n)))",
+    "limits": "import resource as r\nfor n in ('CPU', 'DATA', 'FSIZE', 'NOFILE'):\n"
+              "    print(r.getrlimit(getattr(r, 'RLIMIT_' + n)))",
     "rights": "print([l for l in open('/proc/self/status') if l[:3] in ('Cap', 'NoN', 'Uid', 'Gid')])",
     "files": "import os; print(sorted(os.listdir('/proc/self/fd')))",
     "signals": "import signal; print([signal.getsignal(n) for n in (2, 13, 15, 17)])",
@@ -72,26 +73,37 @@ SCRIPTS = {
 }
 
 
+CALLS = [
+    "-c 'import sys; print(sys.argv, sys.path[0], __name__); 1/0' x y", "-c '1 +'", "< sub/script.py",
+    "- x <<'EOF'\nimport sys\nprint(sys.argv, sys.stdin.read())\n1/0\nEOF", "-m helper x", "-m sub.script",
+    "-m nonesuch", "-m json.tool --compact given.json", "nonesuch.py", "sub", "--version", "-c", "-u sub/script.py",
+    "-W error sub/script.py", "-Ic 'import sys; print(sys.flags)'",
+]
+
+
+def run_alike(session: Sandbox, command: str) -> None:
+    """Run a command with the name `python` and with the real interpreter, and compare all that a caller can see."""
+    seen = []
+    for python in ("python", COLD):
+        output, code = run(session, command.format(python=python))
+        # bash names the process and the command of one that a signal ended.
+        seen.append((re.sub(r" *\d+ (Aborted|Done)", r"\1", output.replace(COLD, "python")), code))
+    assert seen[0] == seen[1]
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_runs_alike(session: Sandbox, name: str) -> None:
     write(session, "sub/script.py", SCRIPTS[name])
-    write(session, "sub/helper.py", "VALUE = 7")
-    warm_run = run(session, "rm -f left; echo in | python sub/script.py a 'b c'; r=$?; cat left; exit $r")
-    cold_run = run(session, f"rm -f left; echo in | {COLD} sub/script.py a 'b c'; r=$?; cat left; exit $r")
-    assert warm_run == cold_run
+    write(session, "sub/program.py", "VALUE = 7")
+    run_alike(session, "rm -f left; echo in | {python} sub/script.py a 'b c'; echo $?; cat left")
 
 
-@pytest.mark.parametrize("call", [
-    "-c 'import sys; print(sys.argv, sys.path[0], __name__); 1/0' x y", "-c '1 +'",
-    "- x <<'EOF'\nimport sys\nprint(sys.argv, sys.stdin.read())\n1/0\nEOF", "< sub/script.py", "-m helper x", "-m sub.script",
-    "-m nonesuch", "-m json.tool --compact given.json", "-m timeit -n1 -r1 -q 2>&1 | wc -l",
-    "nonesuch.py", "sub", "--version", "-c", "-u sub/script.py", "-W error sub/script.py", "-Ic 'import sys; print(sys.flags)'",
-])
+@pytest.mark.parametrize("call", CALLS)
 def test_a_call_runs_alike(session: Sandbox, call: str) -> None:
     write(session, "sub/script.py", "import sys; print(sys.argv, sys.path[0], __name__, __spec__ and __spec__.name)")
     write(session, "helper.py", "import sys; print(sys.argv, sys.path[0], __name__); raise RuntimeError('so')")
     write(session, "given.json", '{"a": 1}')
-    assert run(session, f"python {call}") == run(session, f"{COLD} {call}")
+    run_alike(session, "{python} " + call)
 
 
 def test_plain_runs_are_warm_and_others_are_not(session: Sandbox) -> None:
@@ -112,8 +124,8 @@ def test_random_numbers_differ_between_runs(session: Sandbox) -> None:
 
 
 def test_signals_and_ends_pass_through(session: Sandbox) -> None:
-    handler = "import signal,sys,time; signal.signal(15, lambda *a: sys.exit(9)); print(1, flush=True); time.sleep(30)"
-    assert run(session, f"timeout -k 5 0.5 python -c '{handler}'; echo $?") == ("1\n124\n", 0)
+    handler = "import signal, sys, time; signal.signal(15, lambda *a: sys.exit(9)); print(1, flush=True); time.sleep(9)"
+    assert run(session, f"timeout --preserve-status 0.5 python -c '{handler}'; echo $?") == ("1\n9\n", 0)
     assert run(session, "timeout 0.3 python -c 'import time; time.sleep(30)'; echo $?") == ("124\n", 0)
     assert run(session, "python -c 'import os; os.kill(os.getpid(), 9)' 2>/dev/null; echo $?")[0].endswith("137\n")
     assert run(session, "python -c 'while 1: pass' 2>/dev/null; echo $?")[0].endswith("152\n")
@@ -122,10 +134,11 @@ def test_signals_and_ends_pass_through(session: Sandbox) -> None:
 def test_a_timeout_and_a_lost_shim_end_the_program(session: Sandbox) -> None:
     sleeper = "import time; print(1, flush=True); time.sleep(33)"
     assert session.run(f"python -c '{sleeper}'", 0.5).timed_out
-    assert session.run(f"python -c '{sleeper}' > out & until [ -s out ]; do :; done; kill -9 %1; wait", 9).exit_code
+    writer = "import os, time; print(os.getpid(), flush=True); time.sleep(33)"
     # The program's end follows its shim's by a moment.
-    gone = """until ! grep -qs "time.sleep(33)" /proc/[0-9]*/cmdline; do :; done; ls out"""
-    assert run(session, gone) == ("out\n", 0)
+    command = (f"python -c '{writer}' > out & until [ -s out ]; do :; done; kill -9 %1; wait; "
+               "while [ -d /proc/$(cat out) ]; do :; done; echo gone")
+    assert run(session, command)[0].endswith("gone\n")
 
 
 def test_a_warm_run_sees_no_more_than_its_sandbox(tmp_path: Path) -> None:
@@ -134,9 +147,7 @@ def test_a_warm_run_sees_no_more_than_its_sandbox(tmp_path: Path) -> None:
     with open_sandbox(tmp_path, SandboxParams(warm_modules=["mailbox"])) as sandbox:
         program = "import os; print(os.path.exists('/etc/shadow'), os.listdir('/home/agent'), os.getppid())"
         assert run(sandbox, f'python -c "{program}"') == ("False ['workspace'] 0\n", 0)
-        assert run(sandbox, "python -c 'import os; os.setuid(0)' 2>&1 | tail -1")[0].startswith("PermissionError")
-        assert "Unreachable" in run(sandbox, "python -c 'import socket; socket.create_connection((\"1.1.1.1\", 80))'")[0] \
-            or True
+        assert run(sandbox, "python -c 'import os; os.setgroups([])' 2>&1 | tail -1")[0].startswith("PermissionError")
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
@@ -150,8 +161,9 @@ def test_without_the_interpreter_runs_are_cold(tmp_path: Path) -> None:
     params = SandboxParams(backend="process", warm_modules=modules)
     with open_sandbox(tmp_path, params) as sandbox:
         assert run(sandbox, f'python -c "print({MARK})"') == ("True\n", 0)
-        os.kill(warm.find_zygote(tuple(modules)).process.pid, signal.SIGKILL)
-        warm.find_zygote.__globals__["_zygotes"][os.getpid(), tuple(modules)].process.wait()
+        process = warm.find_zygote(tuple(modules)).process
+        process.kill()
+        process.wait()
         assert run(sandbox, f'python -c "print({MARK})"') == ("False\n", 0)
     with open_sandbox(tmp_path, params) as sandbox:
         assert run(sandbox, f'python -c "print({MARK})"') == ("True\n", 0)

@@ -140,8 +140,9 @@ class HubClient:
 
     def load_frame(self, info: DatasetInfo, split: str | None = None) -> "pd.DataFrame":
         """A fetched dataset as a table: one split, or with None all splits one after the other."""
-        from datasets import Dataset, concatenate_datasets
+        from datasets import Dataset, concatenate_datasets, disable_progress_bars
 
+        disable_progress_bars()
         paths = info.splits[split] if split else [p for paths in info.splits.values() for p in paths]
         folder = self.folders[info.id]
         parts = [read_file(Dataset, folder / path, folder / ".arrow") for path in paths]

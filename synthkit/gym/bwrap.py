@@ -20,6 +20,8 @@ PYTHON = "/opt/python"
 TOOLS = "/run/synthkit"
 SYSTEM_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")
 SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime")
+ETC = {"passwd": f"agent:x:1000:1000:agent:{HOME}:/bin/bash\n", "group": "agent:x:1000:\n",
+       "hosts": "127.0.0.1 localhost\n::1 localhost\n"}
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 NAMES = ("python", "python3", f"python3.{sys.version_info.minor}")
 
@@ -31,7 +33,7 @@ def write_tools(folder: Path, python: str, inside: str) -> None:
     """
     (folder / "bin").mkdir()
     (folder / "home").mkdir()
-    for name, code in compile_tools().items():
+    for name, code in compile_modules("guest", "guest_editor", "shim").items():
         (folder / name).write_bytes(code)
     program = folder / "bin" / NAMES[0]
     program.write_text(f"#!{python} -IS\nimport sys\nsys.path[:0] = [{inside!r}]\nimport shim\nshim.main()\n",
@@ -39,20 +41,20 @@ def write_tools(folder: Path, python: str, inside: str) -> None:
     program.chmod(0o755)
     for name in NAMES[1:]:
         (folder / "bin" / name).symlink_to(NAMES[0])
-    (folder / "passwd").write_text(f"agent:x:1000:1000:agent:{HOME}:/bin/bash\n", encoding="utf-8")
-    (folder / "group").write_text("agent:x:1000:\n", encoding="utf-8")
+    for name, text in ETC.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 @cache
-def compile_tools() -> dict[str, bytes]:
-    """The modules that run inside, by file name. Compiled: each session and each Python run starts them anew.
+def compile_modules(*names: str) -> dict[str, bytes]:
+    """Modules of this package as .pyc files, by file name; compiled once, for sessions and Python runs start them anew.
 
-    They are copied, not mounted from where the package lies: its path would show in the list of mounts.
+    They are copied to where they run. Run from where the package lies, its path would show inside.
     """
-    folder = Path(shim.__file__).parent
     header = importlib.util.MAGIC_NUMBER + bytes(12)
-    return {f"{name}.pyc": header + marshal.dumps(compile((folder / f"{name}.py").read_bytes(), f"{name}.py", "exec"))
-            for name in ("guest", "guest_editor", "shim")}
+    sources = {name: Path(__file__).with_name(f"{name}.py").read_bytes() for name in names}
+    return {f"{name}.pyc": header + marshal.dumps(compile(source, f"{name}.py", "exec"))
+            for name, source in sources.items()}
 
 
 def build_environment(home: str, tools: str, prefix: str) -> dict[str, str]:
@@ -69,7 +71,7 @@ def find_interpreter_folders() -> list[str]:
     program = os.path.dirname(os.path.dirname(os.path.realpath(sys.executable)))
     named = [sys.prefix, sys.base_prefix]
     folders = dict.fromkeys([*named, *map(os.path.realpath, named), program])
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))
     for folder in folders:
         if home.is_relative_to(folder):
             raise SandboxError(f"Python is installed in {folder}, which holds the home folder",
@@ -113,7 +115,7 @@ def build_arguments(workspace: Path, tools: Path, size_mb: int) -> list[str]:
         # Under its own name too: libraries that the warm interpreter has loaded look for their files there.
         args += ["--ro-bind", host, host, "--ro-bind", host, inside]
     args += ["--ro-bind", str(tools), TOOLS, "--bind", str(workspace), WORKSPACE, "--chdir", WORKSPACE]
-    for name in ("passwd", "group"):
+    for name in ETC:
         args += ["--ro-bind", str(tools / name), f"/etc/{name}"]
     for device in make_devices(tools):
         args += ["--dev-bind", str(device), f"/dev/{device.name}"]

@@ -98,8 +98,8 @@ class Shell:
             os.chdir(self.folder if os.path.isdir(self.folder) else "/")
             for name, limit in self.config["limits"].items():
                 set_limit(getattr(resource, f"RLIMIT_{name}"), limit)
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(number, signal.SIG_DFL)
             os.execvp("bash", ["bash", "--noprofile", "--norc", "-c", LOOP, "bash"])
         finally:
             os._exit(127)

@@ -95,6 +95,7 @@ def main() -> None:
     if code is None:
         os.execv(sys.executable, [sys.executable, *args])
     if code < 0:
-        _signal.signal(-code, _signal.SIG_DFL)
+        if -code in FORWARDED:
+            _signal.signal(-code, _signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code & 255)

@@ -12,10 +12,11 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
-from synthkit.gym import zygote
+from synthkit.gym.bwrap import compile_modules
 from synthkit.gym.shim import ENVIRONMENT
 
 START_TIMEOUT_S = 60
@@ -30,12 +31,15 @@ class Zygote:
 
     def __init__(self, modules: tuple[str, ...]):
         self.control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # The source goes in by stdin: no path of the kit shows in the command line, which sandboxes can read.
-        with other, open(zygote.__file__, "rb") as source:
+        # Run from a copy, which it deletes: programs can read its command line, and that names no path of the kit.
+        folder = Path(tempfile.mkdtemp(prefix="synthkit-"))
+        for name, code in compile_modules("zygote", "program").items():
+            (folder / name).write_bytes(code)
+        with other:
             self.process = subprocess.Popen(
-                [sys.executable, "-", str(other.fileno()), json.dumps(modules)], stdin=source,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", env=dict(ENVIRONMENT),
-                pass_fds=[other.fileno()], start_new_session=True,
+                [sys.executable, str(folder / "zygote.pyc"), str(other.fileno()), json.dumps(modules)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/",
+                env=ENVIRONMENT, pass_fds=[other.fileno()], start_new_session=True,
             )
 
     def is_alive(self) -> bool:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from synthkit.offline.library import Entry, load_library, find_topic
+from synthkit.offline.library import Entry, find_topic, load_library
 
 Messages = list[dict[str, str]]
 
@@ -37,7 +37,7 @@ def make_random(messages: Messages, seed: int) -> random.Random:
 
 def answer_topics(messages: Messages, rng: random.Random) -> dict[str, Any]:
     """A topic for each cell that the library still has one for: none that is taken, or now and then a rewording."""
-    text = messages[-1]["content"]
+    text = find_request(messages, "Area")
     given = {title.lower() for title in find_lines(text, "Already taken")}
     topics = []
     for cell in read_cells(text):
@@ -91,10 +91,10 @@ def answer_plan(messages: Messages, rng: random.Random) -> dict[str, Any]:
 def answer_code(messages: Messages, rng: random.Random) -> dict[str, Any]:
     """A first draft with its flaws; a repair that mends what the evidence shows; or a draft written anew."""
     entry = require_plan(messages)
-    request = messages[-1]["content"]
-    if "Failing gate:" in request:
+    request = find_request(messages, "Attempt")
+    if find_lines(request, "Failing gate"):
         return repair_draft(entry, read_draft(messages), request)
-    attempt = int((find_lines(request, "Attempt") or ["1"])[-1])
+    attempt = int(find_lines(request, "Attempt")[0])
     clean = attempt > 1 and rng.random() < P_CLEAN_RESTART
     return entry.draft([flaw for flaw in entry.flaws if not (clean and flaw.evidence)])
 
@@ -131,6 +131,14 @@ def require_topic(messages: Messages) -> Entry:
         raise UnknownTopic(f"The scripted teacher's library has no topic {titles[0]!r}." if titles
                            else "The messages have no line 'Topic: <title>'.")
     return entry
+
+
+def find_request(messages: Messages, name: str) -> str:
+    """The last message of the user with a line of that name: after it there may be a schema, or a plea for the form."""
+    for message in reversed(messages):
+        if message["role"] == "user" and find_lines(message["content"], name):
+            return message["content"]
+    raise UnknownTopic(f"The messages have no line '{name}: …'.")
 
 
 def find_lines(text: str, name: str) -> list[str]:

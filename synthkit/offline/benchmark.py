@@ -1,31 +1,34 @@
-"""The held-out benchmark: six small tasks in MLGym's format on datasets that no training task holds.
+"""The held-out benchmark: six small tasks in MLGym's format on datasets that no training task may use.
 
 It shows that a student acts on tasks it has never seen. Its scores are not the paper's, nor MLGym's.
 """
 
-import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from synthkit.core.errors import TaskError
 from synthkit.core.params import SandboxParams
 from synthkit.gym.config import TaskMeta
 from synthkit.gym.environment import find_baseline
+from synthkit.gym.scoring import score_submission
 from synthkit.gym.task import Task, build_csv_task, write_task
-from synthkit.offline.data import open_data, publish
-from synthkit.offline.library import compose_evaluate
+from synthkit.offline.catalogue import Entry, read_catalogue
+from synthkit.offline.data import export_once, hash_parts, load_table, open_data, read_index
+from synthkit.offline.library import TEMPLATES, compose_evaluate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
 HELD_OUT = Path(__file__).resolve().parent / "held_out"
 MAX_ROWS = 900
 TRAIN_SHARE = 2 / 3
 TIME_LIMIT_S = 60
-MINIMIZED = ("mae", "rmse")
+# The baselines are the kit's own code: they need no isolation, and the export works where there is none.
+OWN_CODE = SandboxParams(backend="process")
 
 
 class HeldOut(BaseModel):
@@ -37,87 +40,97 @@ class HeldOut(BaseModel):
     dataset: str
     target: str
     task_kind: Literal["classification", "regression"]
-    metric: str
-    split: Literal["random", "time"] = "random"
+    metric: Literal["balanced_accuracy", "f1_macro", "mae", "rmse"]
+    split: Literal["random", "stratified", "time"]
     description: str
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
-        return "minimize" if self.metric in MINIMIZED else "maximize"
+        return "minimize" if self.metric in ("mae", "rmse") else "maximize"
 
 
 def export_benchmark(folder: Path) -> Path:
-    """Write the benchmark as an MLGym root below `folder`, unless it is there; returns the root."""
-    root = folder / f"v{VERSION}"
-    if not root.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".export-"))
-        for task_id, entry in load_held_out().items():
-            export_task(temporary, task_id, entry)
-        publish(temporary, root)
-    return root
+    """Write the benchmark as an MLGym root below `folder`, unless it is there; returns the root.
+
+    The root's name changes with the tasks and with the data, so that a stale export is never used.
+    """
+    data = open_data()
+    parts = [Path(__file__), *HELD_OUT.iterdir(), *TEMPLATES.iterdir()]
+    name = f"{data.name.removeprefix('hub-')}-{hash_parts(path for path in parts if path.is_file())}"
+    return export_once(folder / name, partial(export_tasks, data))
+
+
+def export_tasks(data: Path, root: Path) -> None:
+    index = read_index(data)
+    for task_id, held_out in load_held_out().items():
+        export_task(root, task_id, held_out, index[held_out.dataset]["sha"])
 
 
 def load_held_out() -> dict[str, HeldOut]:
+    """The benchmark's tasks by id."""
     entries = yaml.safe_load((HELD_OUT / "tasks.yaml").read_text(encoding="utf-8"))
     return {task_id: HeldOut(**values) for task_id, values in entries.items()}
 
 
-def export_task(root: Path, task_id: str, entry: HeldOut) -> None:
+def export_task(root: Path, task_id: str, held_out: HeldOut, revision: str) -> None:
     """Write one task, then run its baseline for the scores that agents are measured against."""
-    folder = root / "data" / task_id
-    write_tables(folder / "data", entry)
-    source = next(row for row in read_index() if row["id"] == entry.dataset)
+    source = read_catalogue()[held_out.dataset]
     meta = TaskMeta(
-        metric=entry.metric, direction=entry.direction, task_kind=entry.task_kind, target=entry.target,
-        dataset_id=entry.dataset, dataset_revision=source["sha"], licence=source["license"],
+        metric=held_out.metric, direction=held_out.direction, task_kind=held_out.task_kind, target=held_out.target,
+        perfect_score=0.0 if held_out.direction == "minimize" else 1.0, dataset_id=held_out.dataset,
+        dataset_revision=revision, licence=source.licence or "unknown", citation=source.citation,
     )
-    files = {
+    files: dict[str, str | Path] = {
         "baseline.py": HELD_OUT / f"{task_id}.py",
-        "evaluate.py": compose_evaluate(entry.task_kind, entry.metric),
-    }
-    save(root, task_id, entry, meta, files)
-    public, private = find_baseline(Task.load(root, task_id), SandboxParams(backend="process"))
-    scored = {"baseline_public": public[entry.metric], "baseline_private": private[entry.metric]}
-    save(root, task_id, entry, meta.model_copy(update=scored), {})
+        "evaluate.py": compose_evaluate(held_out.task_kind, held_out.metric),
+    } | {f"data/{name}.csv": table.to_csv(index=False) for name, table in make_tables(held_out).items()}
+    save_task(root, task_id, held_out, source, meta, files)
+    scores = measure_scores(Task.load(root, task_id))
+    save_task(root, task_id, held_out, source, meta.model_copy(update=scores), {})
 
 
-def save(root: Path, task_id: str, entry: HeldOut, meta: TaskMeta, files: dict[str, str | Path]) -> None:
-    about = f"The table comes from {entry.dataset}."
-    config, dataset = build_csv_task(
-        task_id, entry.title, entry.description.strip(), about, time_limit_s=TIME_LIMIT_S, meta=meta
-    )
+def save_task(root: Path, task_id: str, held_out: HeldOut, source: Entry, meta: TaskMeta,
+              files: dict[str, str | Path]) -> None:
+    columns = [f"{name}: {meaning}" for name, meaning in source.columns.items()]
+    about = "; ".join([*columns, *([source.more_columns] if source.more_columns else [])])
+    config, dataset = build_csv_task(task_id, held_out.title, held_out.description.strip(), f"{source.about} {about}.",
+                                     time_limit_s=TIME_LIMIT_S, meta=meta)
     write_task(root, config, [dataset], meta, files)
 
 
-def read_index() -> list[dict]:
-    import json
-
-    return json.loads((open_data() / "index.json").read_text())
-
-
-def write_tables(folder: Path, entry: HeldOut) -> None:
-    """train, test, sample submission and answers; a seeded shuffle, or the last third in time order."""
-    import pandas as pd
-
-    frame = pd.read_parquet(open_data() / entry.dataset / "data" / "train-00000-of-00001.parquet")
-    if entry.split == "random":
-        frame = frame.sample(frac=1, random_state=0)
-    frame = frame.head(MAX_ROWS).reset_index(drop=True)
-    frame.insert(0, "id", range(len(frame)))
-    cut = round(len(frame) * TRAIN_SHARE)
-    train, test = frame[:cut], frame[cut:]
-    answers = test[["id", entry.target]]
-    folder.mkdir(parents=True)
-    train.to_csv(folder / "train.csv", index=False)
-    test.drop(columns=entry.target).to_csv(folder / "test.csv", index=False)
-    answers.to_csv(folder / "answers.csv", index=False)
-    fill_sample(answers, train[entry.target], entry).to_csv(folder / "sample_submission.csv", index=False)
+def measure_scores(task: Task) -> dict[str, float]:
+    """The scores of the baseline, by running it, and of the sample submission. Raises TaskError when one has none."""
+    public, private = find_baseline(task, OWN_CODE)
+    trivial = score_submission(task, task.all_files()["data/sample_submission.csv"], "private", OWN_CODE)
+    metric = task.metric or ""
+    if metric not in public or metric not in private or trivial.metrics is None:
+        raise TaskError(f"benchmark task {task.id}: its baseline gets no score", "run its baseline.py by hand")
+    return {"baseline_public": public[metric], "baseline_private": private[metric],
+            "trivial_score": trivial.metrics[metric]}
 
 
-def fill_sample(answers: "pd.DataFrame", known: "pd.Series", entry: HeldOut) -> "pd.DataFrame":
-    """A valid submission that knows nothing: the commonest class, or the mean."""
-    filler = known.mode()[0] if entry.task_kind == "classification" else round(float(known.mean()), 4)
-    return answers.assign(**{entry.target: filler})
+def make_tables(held_out: HeldOut) -> dict[str, "pd.DataFrame"]:
+    """train, test, answers and sample submission: a seeded split, or the last third in the order of time."""
+    train, test = split_rows(load_table(held_out.dataset), held_out)
+    test = test.reset_index(drop=True)
+    test.insert(0, "id", range(len(test)))
+    answers = test[["id", held_out.target]]
+    sample = answers.assign(**{held_out.target: fill_sample(train[held_out.target], held_out)})
+    return {"train": train, "test": test.drop(columns=held_out.target), "answers": answers, "sample_submission": sample}
 
 
+def split_rows(frame: "pd.DataFrame", held_out: HeldOut) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    if held_out.split == "time":
+        cut = round(len(frame) * TRAIN_SHARE)
+        return frame[:cut], frame[cut:]
+    from sklearn.model_selection import train_test_split
+
+    frame = frame.sample(min(len(frame), MAX_ROWS), random_state=0)
+    classes = frame[held_out.target] if held_out.split == "stratified" else None
+    train, test = train_test_split(frame, train_size=TRAIN_SHARE, random_state=0, stratify=classes)
+    return train, test
+
+
+def fill_sample(known: "pd.Series", held_out: HeldOut) -> object:
+    """What a submission says that knows nothing: the commonest class, or the mean."""
+    return known.mode()[0] if held_out.task_kind == "classification" else round(float(known.mean()), 4)

@@ -136,7 +136,8 @@ def write_card(entry: "Entry", frame: "pd.DataFrame") -> str:
     more = [f"- {entry.more_columns}"] if entry.more_columns else []
     licence = f"Licence: {entry.licence or 'the source states none'}"
     note = f" ({entry.licence_note})" if entry.licence_note else ""
+    rows = f"{len(frame)} rows, {frame.shape[1]} columns."
     return "\n".join([
-        f"# {entry.title}", "", entry.about, "", f"{len(frame)} rows, {frame.shape[1]} columns.", "", *columns, *more, "",
+        f"# {entry.title}", "", entry.about, "", rows, "", *columns, *more, "",
         f"{licence}{note}. Exported from the Python package {source}.", f"Source: {entry.citation}", "",
     ])

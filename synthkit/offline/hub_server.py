@@ -16,6 +16,7 @@ from synthkit.offline.data import read_index
 API = "/api/datasets"
 RANGE = re.compile(r"bytes=(\d+)-(\d*)$")
 MAX_FOUND = 1000
+MAX_BODY = 1 << 20
 Row = dict[str, Any]
 
 
@@ -45,20 +46,24 @@ def open_hub(folder: Path, port: int = 0) -> HubServer:
 
 
 class HubHandler(BaseHTTPRequestHandler):
-    """GET and HEAD; everything else is refused by the base class."""
+    """GET, HEAD, and the one POST that only reads; everything else is refused by the base class."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: HubServer
 
     def do_GET(self) -> None:
-        parts = urlsplit(self.path)
-        path, query = unquote(parts.path), {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        url = urlsplit(self.path)
+        path, query = unquote(url.path), {name: values[-1] for name, values in parse_qs(url.query).items()}
+        # Read whatever came with the request: what is left in the stream would be taken for the next one.
+        length = self.headers.get("Content-Length", "0")
+        body = self.rfile.read(min(int(length), MAX_BODY)) if length.isdigit() else b""
+        form = parse_qs(body.decode("utf-8", "replace"))
         try:
             if path == API:
                 self.send_json(self.search(query))
             elif path.startswith(f"{API}/"):
-                self.send_json(self.describe(path.removeprefix(f"{API}/").split("/"), query))
+                self.send_json(self.describe(path.removeprefix(f"{API}/").split("/"), query, form))
             elif path.startswith("/datasets/"):
                 self.send_file(path.removeprefix("/datasets/").split("/"))
             else:
@@ -67,7 +72,7 @@ class HubHandler(BaseHTTPRequestHandler):
             headers = {"X-Error-Code": refusal.code, "X-Error-Message": str(refusal)}
             self.send(refusal.status, json.dumps({"error": str(refusal)}).encode(), "application/json", headers)
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_GET
 
     def search(self, query: dict[str, str]) -> list[Row]:
         """The public datasets that have every word of the search in their id, title or tags."""
@@ -83,8 +88,8 @@ class HubHandler(BaseHTTPRequestHandler):
             raise Refusal(404, "RepoNotFound", "Repository not found")
         return row
 
-    def describe(self, parts: list[str], query: dict[str, str]) -> Row | list[Row]:
-        """owner/name, owner/name/revision/rev, owner/name/tree/rev[/folder], owner/name/refs."""
+    def describe(self, parts: list[str], query: dict[str, str], form: dict[str, list[str]]) -> Row | list[Row]:
+        """owner/name, and below it revision/rev, tree/rev[/folder], paths-info/rev (with a form), refs."""
         row = self.find(*parts[:2]) if len(parts) > 1 else self.find("", parts[0])
         match parts[2:]:
             case []:
@@ -95,6 +100,9 @@ class HubHandler(BaseHTTPRequestHandler):
             case ["tree", revision, *folders]:
                 check_revision(row, revision)
                 return list_tree(row, "/".join(folders).strip("/"), query.get("recursive", "").lower() == "true")
+            case ["paths-info", revision]:
+                check_revision(row, revision)
+                return [entry for entry in list_tree(row, "", True) if entry["path"] in form.get("paths", [])]
             case ["refs"]:
                 return {"branches": [{"name": "main", "ref": "refs/heads/main", "targetCommit": row["sha"]}],
                         "tags": [], "converts": []}
@@ -136,7 +144,7 @@ class HubHandler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
-        self._headers_buffer.append(b"\r\n" + (content if self.command == "GET" else b""))
+        self._headers_buffer.append(b"\r\n" + (b"" if self.command == "HEAD" else content))
         self.flush_headers()
 
     def log_message(self, format: str, *args: Any) -> None:

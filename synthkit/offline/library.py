@@ -98,7 +98,7 @@ class Entry(Strict):
 
 @cache
 def load_library() -> dict[str, Entry]:
-    """All topics by slug, in the order of their folders' names. Raises ValueError naming the topic that breaks the form."""
+    """All topics by slug, in the order of their folders' names. Raises ValueError naming a topic with a bad form."""
     entries = {}
     for path in sorted(LIBRARY.glob("*/topic.yaml")):
         entry = Entry(slug=path.parent.name, **read_yaml(path))
@@ -132,7 +132,7 @@ def read_metrics() -> dict[str, dict[str, str]]:
 @cache
 def compose_evaluate(task_kind: str, metric: str) -> str:
     """evaluate.py for a metric, from the template of its task kind."""
-    template = Template((TEMPLATES / f"{task_kind}.py").read_text(encoding="utf-8"))
+    template = Template((TEMPLATES / f"{task_kind}.py.txt").read_text(encoding="utf-8"))
     known = read_metrics()[metric]
     return template.substitute(metric=metric, function=known["function"], score=known["score"])
 

@@ -21,8 +21,8 @@ FORM_IN_TEXT = re.compile(r'"title": ?"(TopicBatch|DatasetProposal|TaskPlan|Task
 
 
 @dataclass
-class BadRequest(Exception):
-    """A request that is refused, with what OpenAI's error form says about it."""
+class RequestError(Exception):
+    """A request without an answer, with what OpenAI's error form says about it."""
 
     status: int
     message: str
@@ -54,27 +54,30 @@ class TeacherHandler(BaseHTTPRequestHandler):
         elif self.path == f"/v1/models/{MODEL}":
             self.send_json(200, describe_model())
         else:
-            self.send_error_form(BadRequest(404, f"Unknown request URL: GET {self.path}", "unknown_url"))
+            self.send_error_form(RequestError(404, f"Unknown request URL: GET {self.path}", "unknown_url"))
 
     def do_POST(self) -> None:
         try:
             body = self.read_body()
             if self.path != "/v1/chat/completions":
-                raise BadRequest(404, f"Unknown request URL: POST {self.path}", "unknown_url")
+                raise RequestError(404, f"Unknown request URL: POST {self.path}", "unknown_url")
             self.send_json(200, complete_chat(body))
-        except BadRequest as error:
+        except RequestError as error:
             self.send_error_form(error)
+        except Exception as error:  # A fault of ours; without a reply the client would wait for its timeout.
+            self.send_error_form(RequestError(500, f"{type(error).__name__}: {error}", "server_error"))
 
     def read_body(self) -> bytes:
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or int(length) > MAX_BODY:
             self.close_connection = True
-            raise BadRequest(413, f"The body needs a Content-Length of at most {MAX_BODY} bytes.")
+            raise RequestError(413, f"The body needs a Content-Length of at most {MAX_BODY} bytes.")
         return self.rfile.read(int(length))
 
-    def send_error_form(self, error: BadRequest) -> None:
+    def send_error_form(self, error: RequestError) -> None:
+        kind = "invalid_request_error" if error.status < 500 else "server_error"
         self.send_json(error.status, {"error": {
-            "message": error.message, "type": "invalid_request_error", "param": error.param, "code": error.code}})
+            "message": error.message, "type": kind, "param": error.param, "code": error.code}})
 
     def send_json(self, status: int, value: dict[str, Any]) -> None:
         """Headers and body in one send: two cost a delayed acknowledgement of 40 ms."""
@@ -96,7 +99,7 @@ def describe_model() -> dict[str, Any]:
 
 
 def complete_chat(body: bytes) -> dict[str, Any]:
-    """The chat completion for a request body. Raises BadRequest."""
+    """The chat completion for a request body. Raises RequestError."""
     request = read_request(body)
     messages = request["messages"]
     text = write_reply(messages, request.get("seed") or 0, find_form(request))
@@ -120,7 +123,7 @@ def write_reply(messages: list[dict[str, str]], seed: int, form: str | None) -> 
     try:
         return json.dumps(answer_form(form, messages, seed), ensure_ascii=False)
     except UnknownTopic as error:
-        raise BadRequest(400, str(error), "unknown_topic", "messages") from error
+        raise RequestError(400, str(error), "unknown_topic", "messages") from error
 
 
 def count_tokens(text: str) -> int:
@@ -129,41 +132,41 @@ def count_tokens(text: str) -> int:
 
 
 def read_request(body: bytes) -> dict[str, Any]:
-    """The request as checked JSON, its messages flattened to text. Raises BadRequest."""
+    """The request as checked JSON, its messages flattened to text. Raises RequestError."""
     try:
         request = json.loads(body)
     except ValueError:
-        raise BadRequest(400, "The body of the request is not valid JSON.") from None
+        raise RequestError(400, "The body of the request is not valid JSON.") from None
     if not isinstance(request, dict):
-        raise BadRequest(400, "The body of the request is not a JSON object.")
+        raise RequestError(400, "The body of the request is not a JSON object.")
     if request.get("model") != MODEL:
-        raise BadRequest(404, f"The model {request.get('model')!r} does not exist; there is {MODEL!r}.",
+        raise RequestError(404, f"The model {request.get('model')!r} does not exist; there is {MODEL!r}.",
                          "model_not_found", "model")
     if request.get("stream"):
-        raise BadRequest(400, "This server does not stream.", "unsupported_value", "stream")
+        raise RequestError(400, "This server does not stream.", "unsupported_value", "stream")
     if request.get("n", 1) not in (1, None):
-        raise BadRequest(400, "This server gives one choice a request.", "unsupported_value", "n")
+        raise RequestError(400, "This server gives one choice a request.", "unsupported_value", "n")
     if not isinstance(request.get("seed"), int | None):
-        raise BadRequest(400, "seed is not an integer.", "invalid_type", "seed")
+        raise RequestError(400, "seed is not an integer.", "invalid_type", "seed")
     request["messages"] = read_messages(request.get("messages"))
     return request
 
 
 def read_messages(messages: Any) -> list[dict[str, str]]:
-    """Role and text of each message; text parts are joined. Raises BadRequest."""
+    """Role and text of each message; text parts are joined. Raises RequestError."""
     if not isinstance(messages, list) or not messages:
-        raise BadRequest(400, "messages is missing or empty.", "missing_required_parameter", "messages")
+        raise RequestError(400, "messages is missing or empty.", "missing_required_parameter", "messages")
     return [read_message(message, f"messages[{k}]") for k, message in enumerate(messages)]
 
 
 def read_message(message: Any, place: str) -> dict[str, str]:
     if not isinstance(message, dict) or message.get("role") not in ("system", "developer", "user", "assistant", "tool"):
-        raise BadRequest(400, f"{place} has no known role.", "invalid_value", f"{place}.role")
+        raise RequestError(400, f"{place} has no known role.", "invalid_value", f"{place}.role")
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     if not isinstance(content, str):
-        raise BadRequest(400, f"{place} has no text.", "invalid_type", f"{place}.content")
+        raise RequestError(400, f"{place} has no text.", "invalid_type", f"{place}.content")
     return {"role": message["role"], "content": content}
 
 
@@ -174,12 +177,12 @@ def find_form(request: dict[str, Any]) -> str | None:
     if kind == "json_schema":
         name = (response_format.get("json_schema") or {}).get("name")
         if not isinstance(name, str):
-            raise BadRequest(400, "response_format.json_schema.name is missing.", "missing_required_parameter",
+            raise RequestError(400, "response_format.json_schema.name is missing.", "missing_required_parameter",
                              "response_format.json_schema.name")
         return name
     if kind not in ("text", "json_object"):
-        raise BadRequest(400, f"response_format.type {kind!r} is not known.", "invalid_value", "response_format.type")
+        raise RequestError(400, f"response_format.type {kind!r} is not known.", "invalid_value", "response_format.type")
     named = [name for m in request["messages"] for name in FORM_IN_TEXT.findall(m["content"])]
     if kind == "json_object" and not named:
-        raise BadRequest(400, "The messages name no form that this server knows.", "unknown_form", "messages")
+        raise RequestError(400, "The messages name no form that this server knows.", "unknown_form", "messages")
     return named[-1] if named else None

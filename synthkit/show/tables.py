@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-import pandas as pd
 from IPython.display import HTML
+from pandas.io.formats.style import Styler
 
 from synthkit.core.params import STAGES
 from synthkit.show.rows import Record, flatten_record, make_frame
@@ -21,9 +21,12 @@ _PRE = (f"{_WRAP};margin:0;padding:.7em .9em;border-radius:4px;"
 _LABEL = "font-size:11px;letter-spacing:.04em;color:#6a707b;margin:.7em 0 .25em"
 
 
-def show_rows(rows: Iterable[Record], columns: Sequence[str] | None = None, limit: int = 12) -> pd.DataFrame:
+def show_rows(rows: Iterable[Record], columns: Sequence[str] | None = None, limit: int = 12) -> Styler:
     """The first `limit` rows as a table; long cells are cut, nested values written as JSON."""
-    return make_frame(islice(rows, limit), columns).map(_cut_cell)
+    table = make_frame(islice(rows, limit), columns).map(_cut_cell)
+    left = {"text-align": "left", "vertical-align": "top"}
+    heads = [{"selector": "th", "props": [("text-align", "left")]}]
+    return table.style.format(escape="html", precision=4).hide().set_properties(**left).set_table_styles(heads)
 
 
 def _cut_cell(value: Any, limit: int = 160) -> Any:
@@ -44,7 +47,7 @@ def show_records(rows: Iterable[Record], title: str = "") -> HTML:
 def _render_record(fields: Mapping[str, Any]) -> str:
     cells = "".join(
         f'<tr><td style="text-align:left;vertical-align:top;padding-right:1.2em;color:#6a707b">{escape_text(name)}</td>'
-        f'<td style="text-align:left"><pre style="{_WRAP};margin:0">'
+        f'<td style="text-align:left"><pre style="{_WRAP};margin:0;background:none">'
         f"{escape_text(_write_value(value))}</pre></td></tr>"
         for name, value in fields.items()
     )

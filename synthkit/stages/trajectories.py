@@ -127,10 +127,9 @@ def open_client(stage: Stage) -> ChatClient:
 
 def plan_jobs(stage: Stage) -> list[Job]:
     """Every rollout of every task, each with its own seed, in a fixed order."""
-    return [
-        Job(load_task(stage, row.task_id), k, derive_seed(stage.seed, "rollout", row.task_id, k))
-        for row in load_inputs(stage) for k in range(params_of(stage).per_task)
-    ]
+    tasks = [load_task(stage, row.task_id) for row in load_inputs(stage)]
+    return [Job(task, k, derive_seed(stage.seed, "rollout", task.id, k))
+            for task in tasks for k in range(params_of(stage).per_task)]
 
 
 def run(stage: Stage, progress: Progress | None = None) -> list[Rollout]:

@@ -1,8 +1,8 @@
-"""Baseline: the mean of the eight neighbours."""
+"""Baseline: the mean of the four corners."""
 
 import pandas as pd
 
 test = pd.read_csv("data/test.csv")
-around = ["nw", "n", "ne", "w", "e", "sw", "s", "se"]
-answer = pd.DataFrame({"id": test["id"], "centre": test[around].mean(axis=1)})
+corners = ["nw", "ne", "sw", "se"]
+answer = pd.DataFrame({"id": test["id"], "centre": test[corners].mean(axis=1)})
 answer.to_csv("submission.csv", index=False)

@@ -1,7 +1,10 @@
-"""Baseline: the mean of the two months before, season or not."""
+"""Baseline: three levels for three spells of years, season or not."""
 
 import pandas as pd
+from sklearn.tree import DecisionTreeRegressor
 
+train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
-test["turnover"] = (test["prev_1"] + test["prev_2"]) / 2
-test[["id", "turnover"]].to_csv("submission.csv", index=False)
+tree = DecisionTreeRegressor(max_leaf_nodes=3).fit(train[["year"]], train["turnover"])
+submission = pd.DataFrame({"id": test["id"], "turnover": tree.predict(test[["year"]])})
+submission.to_csv("submission.csv", index=False)

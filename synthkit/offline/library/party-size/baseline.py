@@ -1,9 +1,9 @@
-"""Baseline: a linear model on cost and income."""
+"""Baseline: a linear model on cost and time."""
 
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
-COLUMNS = ["gc", "hinc"]
+COLUMNS = ["invc", "invt", "gc"]
 train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 model = LinearRegression().fit(train[COLUMNS], train["psize"])
