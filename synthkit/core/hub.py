@@ -26,6 +26,7 @@ READERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "jso
 CARD_CHARS = 2000
 SPLIT_NAMES = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "dev": "validation"}
 SCRIPT_SIGNS = (".py",)
+_reading = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,8 @@ def splits_of_names(data: list[str]) -> dict[str, list[str]]:
 def read_file(dataset: Any, path: Path, cache: Path) -> Any:
     readers = {"parquet": dataset.from_parquet, "csv": dataset.from_csv, "json": dataset.from_json}
     try:
-        return readers[READERS[path.suffix]](str(path), cache_dir=str(cache))
+        # Two readers at once trip over the lock that `datasets` sets and deletes on its progress bars.
+        with _reading:
+            return readers[READERS[path.suffix]](str(path), cache_dir=str(cache))
     except Exception as error:
         raise HubError("no_data", f"{path.name} cannot be read as a table: {str(error)[:200]}") from error

@@ -12,6 +12,7 @@ import platform
 import random
 import time
 import uuid
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -123,12 +124,19 @@ def open_stage(name: str, values: Mapping[str, Any]) -> Stage:
     apply_resume(params.resume, folder, run_dir, fingerprint)
     resumed = (folder / "opened.json").exists()
     note_opening(folder, fingerprint)
+    quiet_bars()
     random.seed(params.seed)
     np.random.seed(params.seed % 2**32)
     return Stage(
         name, params, run_dir, folder, os.environ.get("SYNTHKIT_ATTEMPT") or new_attempt(), fingerprint,
         resumed=resumed, finished=load_stage_record(run_dir, name) is not None, started=time.time(),
     )
+
+
+def quiet_bars() -> None:
+    """Stages show their own progress; the libraries' bars would only fill a notebook with red text."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 def check_params(name: str, values: Mapping[str, Any]) -> StageParams:

@@ -59,9 +59,10 @@ class Output:
     def text(self) -> str:
         extra = max(0, len(self.tail) - self.half)
         dropped = self.dropped + extra
-        head = self.head.decode("utf-8", "replace")
-        tail = self.tail[extra:].decode("utf-8", "replace")
-        return f"{head}\n[... {dropped} bytes of output left out ...]\n{tail}" if dropped else head + tail
+        if not dropped:
+            return (self.head + self.tail).decode("utf-8", "replace")
+        head, tail = self.head.decode("utf-8", "replace"), self.tail[extra:].decode("utf-8", "replace")
+        return f"{head}\n[... {dropped} bytes of output left out ...]\n{tail}"
 
 
 class Shell:
@@ -95,7 +96,7 @@ class Shell:
             pairs = ((output_end, 1), (output_end, 2), (command_end, COMMAND_FD), (status_end, STATUS_FD))
             for source, target in pairs:
                 os.dup2(source, target)
-            os.chdir(self.folder if os.path.isdir(self.folder) else "/")
+            os.chdir(self.folder if os.path.isdir(self.folder) else self.config["folder"])
             for name, limit in self.config["limits"].items():
                 set_limit(getattr(resource, f"RLIMIT_{name}"), limit)
             for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
@@ -193,9 +194,9 @@ def write_all(fd: int, data: bytes) -> None:
 
 def set_limit(which: int, limit: int) -> None:
     hard = resource.getrlimit(which)[1]
-    value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     # A process gets a second between the signal that tells it about its CPU time and its end.
-    resource.setrlimit(which, (value, value + 1 if which == resource.RLIMIT_CPU and value < limit + 1 else value))
+    wanted = (limit, limit + 1 if which == resource.RLIMIT_CPU else limit)
+    resource.setrlimit(which, wanted if hard == resource.RLIM_INFINITY else (min(limit, hard), min(wanted[1], hard)))
 
 
 def read_folder(pid: int) -> str:

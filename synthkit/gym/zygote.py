@@ -254,9 +254,9 @@ def take_place(request: Request) -> None:
 
 def set_limit(which: int, limit: int) -> None:
     hard = resource.getrlimit(which)[1]
-    value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    spare = 1 if which == resource.RLIMIT_CPU and hard == resource.RLIM_INFINITY else 0
-    resource.setrlimit(which, (value, value + spare))
+    # A process gets a second between the signal that tells it about its CPU time and its end.
+    wanted = (limit, limit + 1 if which == resource.RLIMIT_CPU else limit)
+    resource.setrlimit(which, wanted if hard == resource.RLIM_INFINITY else (min(limit, hard), min(wanted[1], hard)))
 
 
 def main() -> None:

@@ -160,10 +160,10 @@ def draft(brief: Brief, turns: list[Turn], habits: Habits, seed: int) -> tuple[s
     done = attempts(turns)
     recipe = habits.recipes[done % len(habits.recipes)]
     rng = random.Random(f"script {seed} {brief.name} {done}")
-    script = write_script(recipe, brief.kind, brief.metric, rng)
+    script = write_script(recipe, brief.kind, rng)
     if habits.mistake and done == 0:
         script = script.replace(habits.mistake.right, habits.mistake.wrong)
-    thought = f"{quote_task(brief)}\nI use {name_model(recipe, brief.kind)}."
+    thought = f"Task kind: {brief.kind}\nI use {name_model(recipe, brief.kind)}."
     return thought, script
 
 

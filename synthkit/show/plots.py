@@ -120,7 +120,8 @@ def plot_rollouts(rollouts: Iterable[Record], max_tokens: int | None = None) -> 
         return figure
     for axis, column, label in zip(axes, ("steps", "n_tokens"), ("length (steps)", "length (tokens)"), strict=True):
         sns.histplot(table, x=column, hue="verdict", hue_order=["refused", "kept"], palette=[BAD, GOOD], bins=18,
-                     multiple="stack", ax=axis, legend=column == "n_tokens", edgecolor="white", linewidth=0.4)
+                     multiple="stack", ax=axis, legend=column == "n_tokens", edgecolor="white", linewidth=0.4,
+                     alpha=1)
         axis.set(xlabel=label, ylabel="trajectories" if column == "steps" else "")
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_title(f"Length of the {len(table)} trajectories, kept and refused")

@@ -5,10 +5,9 @@ near a match may be, licences, sizes and how many rows are shown are not disclos
 """
 
 import shutil
-import threading
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,6 @@ class Desk:
     client: ChatClient
     hub: HubClient
     benchmark: Benchmark
-    locks: dict[str, threading.Lock] = field(default_factory=dict)
 
 
 @dataclass
@@ -208,9 +206,8 @@ def take_dataset(desk: Desk, dataset_id: str, near_match: bool) -> Found:
     params = params_of(desk.stage)
     desk.benchmark.check_id(dataset_id)
     info = desk.hub.verify(dataset_id, params.licences, params.unknown_licence, params.max_download_mb)
-    with desk.locks.setdefault(dataset_id, threading.Lock()):
-        desk.hub.fetch(info, desk.stage.dir / "downloads")
-        frame = clean_frame(desk.hub.load_frame(info, None))
+    desk.hub.fetch(info, desk.stage.dir / "downloads")
+    frame = clean_frame(desk.hub.load_frame(info, None))
     desk.benchmark.check_rows(frame)
     return Found(info, frame, near_match)
 

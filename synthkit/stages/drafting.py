@@ -34,7 +34,7 @@ def build_meta(proposal: Proposal) -> TaskMeta:
     return TaskMeta(
         metric=proposal.metric, direction=proposal.direction, task_kind=proposal.task_kind, target=proposal.target,
         dataset_id=dataset.id, dataset_revision=dataset.revision, licence=dataset.licence,
-        difficulty=proposal.difficulty,
+        citation=dataset.citation or None, difficulty=proposal.difficulty,
     )
 
 

@@ -156,7 +156,7 @@ def trainer_config(stage: Stage, n_rows: int) -> Any:
         lr_scheduler_type="cosine", warmup_steps=max(1, round(0.05 * steps_an_epoch * params.epochs)),
         per_device_train_batch_size=params.batch_size, gradient_accumulation_steps=params.gradient_accumulation,
         train_sampling_strategy="group_by_length", max_grad_norm=1.0, weight_decay=0.01, adam_beta2=0.95,
-        bf16=params.bf16, use_cpu=not cuda, gradient_checkpointing=params.from_scratch is None,
+        bf16=params.bf16, use_cpu=not cuda, activation_checkpointing=params.from_scratch is None,
         save_strategy="steps", save_steps=max(20, steps_an_epoch), save_total_limit=1,
         logging_steps=max(1, steps_an_epoch // 8), logging_first_step=True, disable_tqdm=True, report_to="none",
         seed=params.seed, data_seed=params.seed, dataloader_pin_memory=cuda,
