@@ -1,13 +1,16 @@
 """The command line: run the notebooks, see what this machine can do, write a run's report again."""
 
 import argparse
+import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from synthkit.core.errors import SynthkitError
 from synthkit.core.loading import load_params
-from synthkit.core.params import STAGES
+from synthkit.core.params import STAGES, StageParams
+from synthkit.core.records import is_disk_full
 from synthkit.core.runs import find_root
 
 INTERRUPTED = 130
@@ -15,14 +18,20 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Every error of the kit is shown as cause and fix."""
-    args = build_parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(given)
+    args.command_line = shlex.join(["synthkit", *given])
     try:
         return int(args.command(args))
     except SynthkitError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    except OSError as error:
+        full = "free some space and run the same command again" if is_disk_full(error) else "check the path"
+        sys.stderr.write(f"error: {error}\n  fix: {full}\n")
+        return 1
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; everything finished is kept. Call the same command again to go on.\n")
+        sys.stderr.write(f"interrupted; everything finished is kept. Go on with: {args.command_line}\n")
         return INTERRUPTED
 
 
@@ -50,20 +59,31 @@ def build_parser() -> argparse.ArgumentParser:
 def command_run(args: argparse.Namespace) -> int:
     from synthkit.runner import run_pipeline
 
-    stages = load_params([find_root() / "params" / "base.yaml", args.params], args.sets, args.run)
+    if args.only and (args.first or args.last):
+        raise SynthkitError("--only runs one stage, so it cannot stand beside --from or --to", "leave one of them out")
+    stages = load_profile(args.params, args.sets, args.run)
     chosen = choose_stages(args.only or args.first, args.only or args.last)
     if args.dry_run:
         from synthkit.plan import write_plan
 
         sys.stdout.write(write_plan(stages, chosen))
         return 0
-    return run_pipeline(stages, chosen, sys.stdout, resume_hint=f"synthkit run {args.params}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a scheduler ends a job: say how to resume
+    return run_pipeline(stages, chosen, sys.stdout)
+
+
+def load_profile(profile: Path, sets: Sequence[str] = (), run: str | None = None) -> dict[str, StageParams]:
+    base = find_root() / "params" / "base.yaml"
+    if not base.is_file():
+        raise SynthkitError(f"{Path.cwd()} is not in a synthkit repository",
+                            "change to the folder that holds notebooks/ and params/, or to one below it")
+    return load_params([base, profile], sets, run)
 
 
 def command_doctor(args: argparse.Namespace) -> int:
     from synthkit.doctor import examine, format_checks
 
-    checks = examine(load_params([find_root() / "params" / "base.yaml", args.params]))
+    checks = examine(load_profile(args.params))
     sys.stdout.write(format_checks(checks))
     return 0 if all(check.ok or not check.needed for check in checks) else 1
 

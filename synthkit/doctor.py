@@ -6,13 +6,16 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import urlparse
 
+import httpx2
+
 from synthkit.core.endpoints import EMBEDDED, cache_dir
-from synthkit.core.errors import EndpointError, SynthkitError
+from synthkit.core.errors import SynthkitError
 from synthkit.core.params import MlgymEvalParams, SandboxParams, SftParams, StageParams, TeacherParams
-from synthkit.core.runs import find_root
+from synthkit.core.runs import PACKAGES, find_root
 
 Params = Mapping[str, StageParams]
 MIN_FREE_GB = 2.0
@@ -33,7 +36,7 @@ class Check:
 def examine(stages: Params) -> list[Check]:
     """Every check, the needed ones of this profile marked."""
     return [
-        check_python(), *check_sandboxes(stages), *check_engines(), check_disk(), check_gpu(stages),
+        check_python(), check_packages(), *check_sandboxes(stages), *check_engines(), check_disk(), check_gpu(stages),
         *check_teachers(stages), check_hub(stages), check_benchmark(stages),
     ]
 
@@ -47,8 +50,21 @@ def find_blockers(stages: Params, pending: list[str]) -> list[Check]:
 
 
 def check_python() -> Check:
-    version = sys.version.split()[0]
-    return Check("python", sys.version_info >= (3, 11), True, version, "install Python 3.11 or newer")
+    return Check("python", sys.version_info >= (3, 11), True, sys.version.split()[0], "install Python 3.11 or newer")
+
+
+def check_packages() -> Check:
+    missing = [name for name in PACKAGES if not is_installed(name)]
+    detail = f"not installed: {', '.join(missing)}" if missing else f"{len(PACKAGES)} of {len(PACKAGES)} installed"
+    return Check("packages", not missing, True, detail, "install requirements.lock, as `make pipeline` does")
+
+
+def is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def check_sandboxes(stages: Params) -> list[Check]:
@@ -98,7 +114,8 @@ def check_gpu(stages: Params) -> Check:
 
 def check_teachers(stages: Params) -> list[Check]:
     """Key and endpoint of every teacher that the stages name, each once."""
-    teachers = {p.teacher.base_url: p.teacher for p in stages.values() if hasattr(p, "teacher")}
+    named = [p.teacher for p in stages.values() if hasattr(p, "teacher")]
+    teachers = {(teacher.base_url, teacher.key_env, teacher.model): teacher for teacher in named}
     checks = [check for teacher in teachers.values() for check in check_teacher(teacher)]
     student = stages.get("07_mlgym_eval")
     if isinstance(student, MlgymEvalParams) and student.student.base_url != "local":
@@ -107,14 +124,39 @@ def check_teachers(stages: Params) -> list[Check]:
 
 
 def check_teacher(teacher: TeacherParams) -> list[Check]:
+    """Whether the key is there and taken, and the model listed; asking for the list of models costs nothing."""
     if teacher.base_url == EMBEDDED:
         return [Check("teacher", True, True, "embedded: the scripted teacher, no key")]
-    checks = [check_url("teacher", teacher.base_url, "correct teacher.base_url, or check the network")]
-    if urlparse(teacher.base_url).hostname not in LOCAL:
-        present = bool(os.environ.get(teacher.key_env))
-        detail = f"{teacher.key_env} is {'set' if present else 'not set'}"
-        checks.insert(0, Check("teacher's key", present, True, detail, f"export {teacher.key_env}=…"))
+    key = os.environ.get(teacher.key_env, "").strip()
+    answer = get_url(f"{teacher.base_url.rstrip('/')}/models", {"Authorization": f"Bearer {key}"} if key else {})
+    checks = []
+    if not is_local(teacher.base_url):
+        refused = bool(key) and isinstance(answer, httpx2.Response) and answer.status_code in (401, 403)
+        detail = f"{teacher.key_env} is {'refused' if refused else 'set' if key else 'not set'}"
+        checks.append(Check("teacher's key", bool(key) and not refused, True, detail, f"export {teacher.key_env}=…"))
+    if isinstance(answer, str):
+        fix = "correct teacher.base_url, or check the network"
+        return [*checks, Check("teacher", False, True, f"{teacher.base_url} cannot be reached ({answer})", fix)]
+    checks.append(Check("teacher", True, True, f"{teacher.base_url} answers"))
+    if (listed := list_models(answer)) and teacher.model not in listed:
+        checks.append(Check("teacher's model", False, False, f"{teacher.model} is not among those listed there",
+                            "correct teacher.model, unless the endpoint takes names that it does not list"))
     return checks
+
+
+def is_local(url: str) -> bool:
+    try:
+        return urlparse(url).hostname in LOCAL
+    except ValueError:
+        return False
+
+
+def list_models(answer: httpx2.Response) -> list[str]:
+    """The model names of an OpenAI-compatible /models answer; empty when it is not one."""
+    try:
+        return [str(model["id"]) for model in answer.json()["data"]] if answer.is_success else []
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def check_hub(stages: Params) -> Check:
@@ -129,22 +171,33 @@ def check_hub(stages: Params) -> Check:
 def check_benchmark(stages: Params) -> Check:
     """Whether the evaluation's tasks are where the profile says."""
     named = [p.benchmark for p in stages.values() if hasattr(p, "benchmark") and p.benchmark not in (EMBEDDED, "none")]
-    missing = [name for name in named if not (find_root() / name / "configs" / "tasks").is_dir()]
-    if missing:
-        return Check("benchmark", False, True, f"{missing[0]} holds no configs/tasks",
-                     "check out facebookresearch/MLGym there, or set the benchmark's path")
+    evaluation = stages.get("07_mlgym_eval")
+    for name in named:
+        folder = find_root() / name / "configs" / "tasks"
+        if not folder.is_dir():
+            return Check("benchmark", False, True, f"{name} holds no configs/tasks",
+                         "check out facebookresearch/MLGym there, or set the benchmark's path")
+        wanted = evaluation.tasks or [] if isinstance(evaluation, MlgymEvalParams) else []
+        if missing := [task for task in wanted if not (folder / f"{task}.yaml").is_file()]:
+            return Check("benchmark", False, True, f"{name} has no task {', '.join(missing)}",
+                         "correct mlgym_eval.tasks; null takes all")
     return Check("benchmark", True, bool(named), named[0] if named else "embedded: six held-out tasks")
 
 
 def check_url(name: str, url: str, fix: str) -> Check:
     """Whether anything answers at a URL; an answer that asks for a key counts."""
-    import httpx2
-
-    try:
-        httpx2.get(url, timeout=5)
-    except (httpx2.HTTPError, EndpointError) as error:
-        return Check(name, False, True, f"{url} cannot be reached ({type(error).__name__})", fix)
+    answer = get_url(url, {})
+    if isinstance(answer, str):
+        return Check(name, False, True, f"{url} cannot be reached ({answer})", fix)
     return Check(name, True, True, f"{url} answers")
+
+
+def get_url(url: str, headers: Mapping[str, str]) -> httpx2.Response | str:
+    """The answer, or the name of what went wrong."""
+    try:
+        return httpx2.get(url, headers=dict(headers), timeout=5)
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        return type(error).__name__
 
 
 def short(path: Path) -> str:

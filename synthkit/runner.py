@@ -4,10 +4,10 @@ Neither papermill's exit nor a notebook's metadata proves that a stage finished,
 id that the stage writes into its `stage.json` last of all, and nothing else counts.
 """
 
-import errno
+import fcntl
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,35 +15,37 @@ from typing import Any, TextIO
 import yaml
 
 from synthkit.core.errors import ParamError, StageError, SynthkitError
-from synthkit.core.loading import check_notebook
+from synthkit.core.loading import check_notebook, read_yaml
 from synthkit.core.params import STAGES, StageParams
 from synthkit.core.records import write_text
 from synthkit.core.runs import chain_fingerprint, find_root, load_stage_record, new_attempt, previous_stage
+from synthkit.kernels import execute_notebook, last_cell
 
-KERNEL_ENV = {
-    "GOMP_SPINCOUNT": "0",  # two OpenMP threads that spin beside other work collapse
-    "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_MMAP_MAX_": "0",  # keeps freed pages: faster training on a CPU
-    "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-}
-EXERCISE = "exercise"
 Params = Mapping[str, StageParams]
 
 
-def run_pipeline(stages: Params, chosen: list[str], out: TextIO, resume_hint: str) -> int:
+def run_pipeline(stages: Params, chosen: list[str], out: TextIO) -> int:
     """Execute the chosen stages; 0 when all are complete. Raises SynthkitError naming stage, cause and fix."""
     root, run_dir = find_root(), find_root() / stages[chosen[0]].run_dir
     check_before(stages, chosen, root)
-    write_params(run_dir, stages)
-    executed = 0
-    try:
-        for name in chosen:
-            executed += run_stage(name, stages[name], root, run_dir, out)
-    except KeyboardInterrupt:
-        out.write(f"\n{name} was interrupted; everything finished is kept. Go on with: {resume_hint}\n")
-        raise
-    finish_run(run_dir, out, executed > 0)
+    with hold_run(run_dir):
+        write_params(run_dir, stages, chosen)
+        executed = sum(run_stage(name, stages[name], root, run_dir, out) for name in chosen)
+        finish_run(run_dir, out, executed > 0)
     return 0
+
+
+@contextmanager
+def hold_run(run_dir: Path) -> Iterator[None]:
+    """Keep a second runner out of the same folder, where each would move the other's stages aside."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StageError(f"another `synthkit run` is at work in {os.path.relpath(run_dir)}",
+                             "wait until it ends, or name this run: --run NAME") from error
+        yield
 
 
 def check_before(stages: Params, chosen: list[str], root: Path) -> None:
@@ -80,81 +82,23 @@ def run_stage(name: str, params: StageParams, root: Path, run_dir: Path, out: Te
     attempt, started = new_attempt(), time.monotonic()
     out.write(f"{name:<16} running …" + ("\r" if out.isatty() else "\n"))
     out.flush()
-    with kernel_environment(attempt):
-        execute(name, params, root, run_dir, attempt)
+    output = run_dir / "notebooks" / f"{name}.{attempt}.ipynb"
+    execute_notebook(root / "notebooks" / f"{name}.ipynb", output, params, root, attempt)
     record = load_stage_record(run_dir, name)
     if record is None or record["attempt"] != attempt:
-        raise StageError(f"{name} ended without its completion record",
-                         f"look at the last cell of {run_dir.name}/notebooks/{name}.{attempt}.ipynb, then run again")
+        raise StageError(f"{name} ended in cell {last_cell(output)} without its completion record",
+                         f"look at that cell of {os.path.relpath(output)}, then run again")
     say_stage(out, name, record, f"{time.monotonic() - started:.0f} s")
     return 1
 
 
-def execute(name: str, params: StageParams, root: Path, run_dir: Path, attempt: str) -> None:
-    """papermill on the notebook without its exercises. Raises StageError with the cell's error as cause and fix."""
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
-
-    output = run_dir / "notebooks" / f"{name}.{attempt}.ipynb"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    source = strip_exercises(root / "notebooks" / f"{name}.ipynb", output.with_suffix(".input.ipynb"))
-    try:
-        papermill.execute_notebook(
-            str(source), str(output), parameters=params.model_dump(), cwd=str(root), progress_bar=False,
-            kernel_name="python3", config=Config({"KernelManager": {"transport": "ipc"}}),
-        )
-    except PapermillExecutionError as error:
-        raise explain_cell(name, error, output) from error
-    except DeadKernelError as error:
-        raise StageError(f"{name}: the kernel died (out of memory, or killed)",
-                         "free memory or lower workers and batch sizes, then run the same command again") from error
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise StageError(f"{name}: the disk is full", "free some space and run the same command again") from error
-    finally:
-        source.unlink(missing_ok=True)
-
-
-def explain_cell(name: str, error: Any, output: Path) -> StageError:
-    """A failed cell as cause and fix; an error of the kit brings its own fix."""
-    if error.ename == "KeyboardInterrupt":
-        raise KeyboardInterrupt
-    cause, _, fix = str(error.evalue).partition("\n  fix: ")
-    if "No space left on device" in cause:
-        return StageError(f"{name}: the disk is full", "free some space and run the same command again")
-    prefix = "" if fix else f"{error.ename}: "
-    return StageError(f"{name} failed: {prefix}{cause}", fix or f"open {output} at the marked cell")
-
-
-def strip_exercises(source: Path, target: Path) -> Path:
-    """The notebook without the cells that are for readers only."""
-    import nbformat
-
-    notebook = nbformat.read(source, as_version=4)
-    notebook.cells = [c for c in notebook.cells if EXERCISE not in c.metadata.get("tags", [])]
-    nbformat.write(notebook, target)
-    return target
-
-
-@contextmanager
-def kernel_environment(attempt: str) -> Any:
-    """The environment that kernels inherit; what the user has set stays."""
-    added = {key: value for key, value in KERNEL_ENV.items() if key not in os.environ} | {"SYNTHKIT_ATTEMPT": attempt}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for key in added:
-            os.environ.pop(key, None)
-
-
-def write_params(run_dir: Path, stages: Params) -> None:
-    """The parameters of every stage as they were used, beside the results."""
-    content = {name[3:]: params.model_dump() for name, params in stages.items()}
-    write_text(run_dir / "params.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+def write_params(run_dir: Path, stages: Params, chosen: list[str]) -> None:
+    """The parameters as they were used, beside the results; a stage that is not run now keeps what it had."""
+    path = run_dir / "params.yaml"
+    old = read_yaml(path) if path.exists() else {}
+    kept = {name: old[name[3:]] for name in stages if name not in chosen and name[3:] in old}
+    content = {name[3:]: kept.get(name, params.model_dump()) for name, params in stages.items()}
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
 def say_stage(out: TextIO, name: str, record: Mapping[str, Any], how: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from synthkit.core.records import write_records
 from synthkit.core.runs import Stage, open_stage
 from synthkit.stages import codegen, datasets
-from synthkit.stages.topics import Topic
+from synthkit.stages.harvest import Topic
 
 BASELINE = """import pandas as pd
 from sklearn.tree import DecisionTreeClassifier

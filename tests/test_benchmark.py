@@ -47,7 +47,8 @@ def test_six_tasks_on_six_held_out_datasets() -> None:
 def test_task_shows_no_label_and_repeats_no_row(root: Path, task_id: str) -> None:
     task = Task.load(root, task_id)
     files = task.all_files()
-    tables = {name: pd.read_csv(files[f"data/{name}.csv"]) for name in ("train", "test", "answers", "sample_submission")}
+    names = ("train", "test", "answers", "sample_submission")
+    tables = {name: pd.read_csv(files[f"data/{name}.csv"]) for name in names}
     target = task.meta.target
     assert "data/answers.csv" not in task.public_files()
     assert list(tables["test"].columns) == ["id", *(name for name in tables["train"].columns if name != target)]
@@ -88,6 +89,9 @@ def test_an_export_gives_the_same_files_again(root: Path, tmp_path: Path) -> Non
     assert files and all((root / path).read_bytes() == (tmp_path / path).read_bytes() for path in files)
 
 
-def test_sunspots_are_forecast_from_the_past_only() -> None:
+def test_sunspots_are_forecast_from_the_past_and_no_test_row_shows_the_label_of_another() -> None:
     tables = make_tables(load_held_out()["sunspotForecast"])
-    assert tables["train"]["year"].max() < tables["test"]["year"].min()
+    months = {name: table["year"] * 12 + table["month"] for name, table in tables.items() if "year" in table}
+    assert months["train"].max() < months["test"].min()
+    for lag in read_catalogue()["statsmodels/sunspots"].lags:
+        assert not set(months["test"] - lag) & set(months["test"])

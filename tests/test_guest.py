@@ -1,8 +1,6 @@
 """The session inside a sandbox: the shell that lives on, its time limit, its output, and the editor."""
 
-import os
 import shutil
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -172,7 +170,8 @@ def test_the_editor_says_what_is_wrong(session: Sandbox, name: str, args: list[s
 
 def test_a_session_that_breaks_is_replaced(session: Sandbox) -> None:
     write(session, "kept", "")
-    os.kill(session._process.pid, signal.SIGKILL)
+    session._process.kill()
+    session._process.wait()
     result = session.run("echo lost", 5)
     assert (result.exit_code, result.timed_out) == (None, False)
     assert "a new one was started" in result.output

@@ -187,3 +187,12 @@ def test_the_command_serves_both_until_its_input_closes() -> None:
         assert httpx.get(f"{urls['hub']}/api/datasets/scikit-learn/iris").status_code == 200
         process.stdin.close()
         assert process.wait(10) == 0
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_a_fix(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    env = os.environ | {"SYNTHKIT_CACHE": str(tmp_path / "file" / "cache")}
+    command = [sys.executable, "-m", "synthkit.offline"]
+    done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert str(tmp_path) in done.stderr and "set SYNTHKIT_CACHE" in done.stderr and done.stderr.count("\n") == 1

@@ -92,13 +92,18 @@ def test_memory_is_limited(tmp_path: Path) -> None:
 
 
 @needs_bwrap
-def test_no_process_and_no_file_stays(tmp_path: Path) -> None:
-    before = set(Path(tempfile.gettempdir()).glob("synthkit-*"))
-    with open_sandbox(tmp_path, PARAMS) as sandbox:
+def test_no_process_and_no_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace, temporary = tmp_path / "workspace", tmp_path / ("long" * 30)
+    workspace.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with open_sandbox(workspace, SandboxParams(warm_modules=["json"])) as sandbox:
+        assert sandbox.cold_reason == ""
+        assert run(sandbox, "python -c 'print(1)'") == "1"
         start_daemons(sandbox, "12321")
         assert len(find_processes("12321")) == 2
     assert len(find_processes("12321")) == 0
-    assert set(Path(tempfile.gettempdir()).glob("synthkit-*")) <= before
+    assert list(temporary.iterdir()) == list(workspace.iterdir()) == []
 
 
 def test_the_bare_backend_leaves_no_process_either(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from synthkit.core.params import SandboxParams
 from synthkit.core.records import read_records
 from synthkit.gym.task import Task
 from synthkit.stages import self_debug
-from synthkit.stages.datasets import Proposal
 from synthkit.stages.forms import TaskCode
 from synthkit.stages.gates import run_gates
+from synthkit.stages.proposals import Proposal
 from synthkit.stages.trial import open_trial
 
 BACKEND = "bwrap" if shutil.which("bwrap") else "process"

@@ -9,10 +9,11 @@ from loopback_teacher import serve_teacher
 
 from synthkit.core.errors import StageError
 from synthkit.core.params import TopicsParams
-from synthkit.core.records import read_records
+from synthkit.core.records import read_records, write_records
 from synthkit.core.runs import Stage, open_stage
 from synthkit.stages import topics
 from synthkit.stages.grid import Cell, Grid, deal_cells, read_grid
+from synthkit.stages.harvest import Batch, RejectedIdea
 from synthkit.stages.similarity import find_twin
 
 WORDS = "river glass parliament yeast comet violin granite tariff orchid lantern turbine meadow saddle copper".split()
@@ -43,7 +44,7 @@ def test_asks_until_there_are_enough_and_names_the_twins(tmp_path: Path) -> None
         kept = topics.run(stage)
     assert [topic.id[:4] for topic in kept] == [f"t{n:03d}" for n in range(1, 8)]
     assert kept[0].id == "t001-forecast-the-river"
-    rejected = read_records(stage.dir / "rejected.jsonl", topics.RejectedIdea)
+    rejected = read_records(stage.dir / "rejected.jsonl", RejectedIdea)
     assert rejected[0].reason == "near_duplicate" and rejected[0].twin == rejected[0].title
     requested, n, lost = topics.funnel(stage)
     assert requested == n + sum(lost.values()) and n == 7
@@ -78,9 +79,9 @@ def test_a_changed_grid_is_noticed(tmp_path: Path) -> None:
     with serve_teacher({"TopicBatch": answer_topics}) as teacher:
         stage = open_topics(tmp_path, teacher)
         topics.run(stage)
-        rows = read_records(stage.dir / "batches.jsonl", topics.Batch)
+        rows = read_records(stage.dir / "batches.jsonl", Batch)
         rows[0].cells[0].difficulty = "impossible"
-        topics.write_records(stage.dir / "batches.jsonl", rows)
+        write_records(stage.dir / "batches.jsonl", rows)
         with pytest.raises(StageError, match="the grid was changed"):
             topics.run(stage)
 

@@ -13,7 +13,8 @@ from synthkit.core.params import TrajectoriesParams
 from synthkit.core.records import read_records
 from synthkit.core.runs import Stage
 from synthkit.stages import self_debug, trajectories
-from synthkit.stages.trajectories import Rollout, Row, judge_rollouts
+from synthkit.stages.rollouts import Rollout, judge_rollouts
+from synthkit.stages.trajectories import Row
 
 SANDBOX = {"backend": "bwrap" if shutil.which("bwrap") else "process"}
 RECORDS = ("rollouts.jsonl", "sft.jsonl", "refused.jsonl")

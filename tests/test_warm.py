@@ -1,7 +1,9 @@
 """A run forked from the warm interpreter is like a run of the real one, and has no more rights."""
 
+import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,3 +169,24 @@ def test_without_the_interpreter_runs_are_cold(tmp_path: Path) -> None:
         assert run(sandbox, f'python -c "print({MARK})"') == ("False\n", 0)
     with open_sandbox(tmp_path, params) as sandbox:
         assert run(sandbox, f'python -c "print({MARK})"') == ("True\n", 0)
+
+
+def test_a_sandbox_that_ended_early_spoils_nothing(tmp_path: Path) -> None:
+    params = SandboxParams(backend=BACKENDS[-1], warm_modules=["mailbox", "decimal"])
+    for _ in range(3):
+        with open_sandbox(tmp_path, params):
+            pass
+    with open_sandbox(tmp_path, params) as sandbox:
+        assert run(sandbox, f'python -c "print({MARK})"') == ("True\n", 0)
+        assert sandbox.cold_reason == ""
+
+
+def test_a_refused_sandbox_is_turned_away_at_once(tmp_path: Path) -> None:
+    own = os.pidfd_open(os.getpid())
+    # The kernel lets nobody enter the user namespace that he is in.
+    lease = warm.lease_warm(tmp_path / "warm.sock", ["mailbox", "sched"], {}, own)
+    os.close(own)
+    assert lease.refusal().startswith("setns: ")
+    with socket.socket(socket.AF_UNIX) as shim, pytest.raises(ConnectionRefusedError):
+        shim.connect(str(tmp_path / "warm.sock"))
+    lease.close()

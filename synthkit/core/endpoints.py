@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -17,23 +18,33 @@ from synthkit.core.errors import EndpointError
 
 EMBEDDED = "embedded"
 _lock = threading.Lock()
-_urls: dict[str, str] = {}
+_embedded: "Embedded | None" = None
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The child process, and the base URL of each of its services."""
+
+    process: "subprocess.Popen[str]"
+    urls: dict[str, str]
 
 
 def resolve_endpoint(kind: Literal["teacher", "hub"], url: str) -> str:
     """The base URL of a service. Raises EndpointError when the embedded ones cannot be started."""
     if url != EMBEDDED:
         return url.rstrip("/")
+    global _embedded
     with _lock:
-        if not _urls:
-            _urls.update(start_embedded())
-        return _urls[kind]
+        if _embedded is None or _embedded.process.poll() is not None:
+            _embedded = start_embedded()
+        return _embedded.urls[kind]
 
 
-def start_embedded() -> dict[str, str]:
+def start_embedded() -> Embedded:
+    # A session of its own: an interrupt meant for a notebook's kernel must not end the services that it calls.
     process = subprocess.Popen(
         [sys.executable, "-m", "synthkit.offline"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
     )
     atexit.register(stop_embedded, process)
     assert process.stdout is not None and process.stderr is not None
@@ -45,7 +56,7 @@ def start_embedded() -> dict[str, str]:
         tail = process.stderr.read().strip().splitlines()[-1:] or ["it said nothing"]
         raise EndpointError(f"the embedded endpoints did not start: {tail[0]}", "run `synthkit doctor`") from error
     threading.Thread(target=process.stderr.read, daemon=True).start()
-    return urls
+    return Embedded(process, urls)
 
 
 def stop_embedded(process: "subprocess.Popen[str]") -> None:
@@ -55,6 +66,17 @@ def stop_embedded(process: "subprocess.Popen[str]") -> None:
         process.wait(5)
     except subprocess.TimeoutExpired:
         process.kill()
+
+
+def read_secret(name: str) -> str:
+    """A key or token from the environment, empty when there is none.
+
+    Raises EndpointError for one that no HTTP header can hold: the client's own error would show it.
+    """
+    secret = os.environ.get(name, "").strip()
+    if not (secret.isascii() and secret.isprintable()):
+        raise EndpointError(f"{name} holds characters that no key has", "copy the key again and export it anew")
+    return secret
 
 
 def cache_dir() -> Path:

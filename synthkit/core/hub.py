@@ -6,18 +6,19 @@ that speak the Hub's protocol; against the real Hub it could not be tried where 
 """
 
 import fnmatch
-import os
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from synthkit.core.endpoints import resolve_endpoint
-from synthkit.core.errors import EndpointError, HubError, TransientEndpointError
+from synthkit.core.endpoints import EMBEDDED, cache_dir, read_secret, resolve_endpoint
+from synthkit.core.errors import EndpointError, HubError, RecordError, TransientEndpointError
 from synthkit.core.params import HubParams
+from synthkit.core.records import explain_full_disk
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,8 @@ READERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "jso
 CARD_CHARS = 2000
 SPLIT_NAMES = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "dev": "validation"}
 SCRIPT_SIGNS = (".py",)
+RETRY_WAITS_S = (1.0, 4.0, 16.0)
+T = TypeVar("T")
 _reading = threading.Lock()
 
 
@@ -62,10 +65,13 @@ class HubClient:
 
     def __init__(self, hub: HubParams):
         from huggingface_hub import HfApi
+        from huggingface_hub.utils import disable_progress_bars
 
+        disable_progress_bars()
         self.params = hub
         self.endpoint = resolve_endpoint("hub", hub.endpoint)
-        self.api = HfApi(endpoint=self.endpoint, token=os.environ.get(hub.token_env) or False)
+        token = read_secret(hub.token_env) if hub.endpoint != EMBEDDED else ""
+        self.api = HfApi(endpoint=self.endpoint, token=token or False)
         self.folders: dict[str, Path] = {}
         self.locks: dict[str, threading.Lock] = {}
 
@@ -74,17 +80,15 @@ class HubClient:
         if "/" in dataset_id and self._exists(dataset_id):
             return [Candidate(dataset_id, exact=True)]
         found: dict[str, Candidate] = {}
-        for query in (dataset_id.split("/")[-1], *queries):
-            with self._explained(dataset_id):
-                for hit in self.api.list_datasets(search=query, limit=limit):
-                    tags = tuple(hit.tags or ())
-                    found.setdefault(hit.id, Candidate(hit.id, False, hit.downloads or 0, tags))
+        for query in filter(None, (dataset_id.split("/")[-1].strip(), *queries)):
+            for hit in self._call(dataset_id, lambda q=query: list(self.api.list_datasets(search=q, limit=limit))):
+                tags = tuple(hit.tags or ())
+                found.setdefault(hit.id, Candidate(hit.id, False, hit.downloads or 0, tags))
         return sorted(found.values(), key=lambda c: (-c.downloads, c.id))[:limit]
 
     def _exists(self, dataset_id: str) -> bool:
         try:
-            with self._explained(dataset_id):
-                self.api.dataset_info(dataset_id, timeout=self.params.timeout_s)
+            self._call(dataset_id, lambda: self.api.dataset_info(dataset_id, timeout=self.params.timeout_s))
         except HubError as error:
             return error.reason != "not_found"
         return True
@@ -94,8 +98,10 @@ class HubClient:
     ) -> DatasetInfo:
         """Check access, licence, files and size. Raises HubError with reason not_found, gated, private, disabled,
         licence, needs_code, no_data or too_large; nothing has been downloaded by then but the card."""
-        with self._explained(dataset_id):
-            found = self.api.dataset_info(dataset_id, files_metadata=True, timeout=self.params.timeout_s)
+        timeout = self.params.timeout_s
+        found = self._call(
+            dataset_id, lambda: self.api.dataset_info(dataset_id, files_metadata=True, timeout=timeout)
+        )
         if found.disabled:
             raise HubError("disabled", f"{dataset_id} is disabled on the Hub")
         if found.gated:
@@ -118,11 +124,12 @@ class HubClient:
 
     def _read_card(self, dataset_id: str, revision: str) -> str:
         from huggingface_hub import DatasetCard
-        from huggingface_hub.errors import EntryNotFoundError
 
         try:
-            path = self.api.hf_hub_download(dataset_id, "README.md", repo_type="dataset", revision=revision)
-        except EntryNotFoundError:
+            path = self._download(dataset_id, "README.md", revision, cache_dir=cache_dir() / "huggingface")
+        except HubError as error:
+            if error.reason != "no_data":
+                raise
             return ""
         text = Path(path).read_text(encoding="utf-8", errors="replace")
         return DatasetCard(text, ignore_metadata_errors=True).text.strip()[:CARD_CHARS]
@@ -130,12 +137,10 @@ class HubClient:
     def fetch(self, info: DatasetInfo, dest: Path) -> Path:
         """Download the data files of the pinned commit below `dest`; files that are there are not fetched again."""
         folder = dest / info.id.replace("/", "__") / info.revision[:12]
-        with self.locks.setdefault(info.id, threading.Lock()), self._explained(info.id):
+        with self.locks.setdefault(info.id, threading.Lock()):
             for file in info.files:
                 if not (folder / file.path).exists():
-                    self.api.hf_hub_download(
-                        info.id, file.path, repo_type="dataset", revision=info.revision, local_dir=folder
-                    )
+                    self._download(info.id, file.path, info.revision, local_dir=folder)
         self.folders[info.id] = folder
         return folder
 
@@ -147,45 +152,73 @@ class HubClient:
         paths = info.splits[split] if split else [p for paths in info.splits.values() for p in paths]
         folder = self.folders[info.id]
         parts = [read_file(Dataset, folder / path, folder / ".arrow") for path in paths]
-        return concatenate_datasets(parts).to_pandas()
+        try:
+            return concatenate_datasets(parts).to_pandas()
+        except (ValueError, TypeError) as error:
+            raise HubError("no_data", f"{info.id}: its files are not parts of one table: {str(error)[:200]}") from error
 
-    def _explained(self, dataset_id: str) -> "Explained":
-        return Explained(dataset_id, self.endpoint, self.params)
+    def _download(self, dataset_id: str, path: str, revision: str, **where: Path) -> str:
+        """One file, whole or not at all; the Hub's client tries again by itself."""
+        with explain_full_disk(next(iter(where.values()))):
+            try:
+                return self.api.hf_hub_download(dataset_id, path, repo_type="dataset", revision=revision,
+                                                etag_timeout=self.params.timeout_s, **where)
+            except Exception as error:
+                explained = self._explain(error, dataset_id)
+                if explained is error:
+                    raise
+                raise explained from error
+
+    def _call(self, dataset_id: str, call: Callable[[], T]) -> T:
+        """A question to the Hub. Its exceptions become typed ones; what may pass is asked again a little later."""
+        for wait_s in (*RETRY_WAITS_S, None):
+            try:
+                return call()
+            except Exception as error:
+                explained = self._explain(error, dataset_id)
+                if explained is error:
+                    raise
+                if wait_s is None or not isinstance(explained, TransientEndpointError):
+                    raise explained from error
+                time.sleep(wait_s)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _explain(self, error: Exception, dataset_id: str) -> Exception:
+        return explain_error(error, dataset_id, f"the Hub at {self.endpoint}", self.params.token_env)
 
 
-@dataclass(frozen=True)
-class Explained:
-    """Around a call of the Hub: its exceptions become typed reasons, or an EndpointError with cause and fix."""
+def explain_error(error: Exception, name: str, where: str, token_env: str) -> Exception:
+    """An exception of the Hub's client as a typed reason or an EndpointError; anything else as it is."""
+    import httpx2
+    from huggingface_hub import errors
 
-    dataset_id: str
-    endpoint: str
-    params: HubParams
+    if isinstance(error, errors.GatedRepoError):
+        return HubError("gated", f"{name} is gated: its terms have to be accepted by a person")
+    if isinstance(error, errors.DisabledRepoError):
+        return HubError("disabled", f"{name} is disabled on the Hub")
+    if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
+        return HubError("not_found", f"there is no dataset {name}, or it is private")
+    unreachable = f"{where} cannot be reached", "check hub.endpoint and the network, then start again"
+    # The client says that a file is not in its cache when the Hub did not answer: that is no missing file.
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return TransientEndpointError(*unreachable)
+    if isinstance(error, errors.EntryNotFoundError | errors.RevisionNotFoundError):
+        return HubError("no_data", f"{name}: a file of the pinned commit is gone")
+    if isinstance(error, errors.HfHubHTTPError):
+        return explain_status(error.response.status_code, name, where, token_env)
+    if isinstance(error, httpx2.ConnectError | ConnectionError):
+        return EndpointError(*unreachable)
+    if isinstance(error, httpx2.HTTPError | TimeoutError):
+        return TransientEndpointError(*unreachable)
+    return error
 
-    def __enter__(self) -> None:
-        return None
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None:
-            return
-        import httpx2
-        from huggingface_hub import errors
-
-        name, where = self.dataset_id, f"the Hub at {self.endpoint}"
-        if isinstance(error, errors.GatedRepoError):
-            raise HubError("gated", f"{name} is gated") from error
-        if isinstance(error, errors.DisabledRepoError):
-            raise HubError("disabled", f"{name} is disabled on the Hub") from error
-        if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
-            raise HubError("not_found", f"there is no dataset {name}, or it is private") from error
-        if isinstance(error, errors.EntryNotFoundError | errors.RevisionNotFoundError):
-            raise HubError("no_data", f"{name}: a file of the pinned commit is gone") from error
-        if isinstance(error, errors.HfHubHTTPError):
-            code = getattr(error.response, "status_code", 0)
-            if code in (401, 403):
-                raise EndpointError(f"{where} refused the token", f"set or renew {self.params.token_env}") from error
-            raise TransientEndpointError(f"{where} answered {code}", "start again later") from error
-        if isinstance(error, httpx2.HTTPError | errors.LocalEntryNotFoundError):
-            raise EndpointError(f"{where} cannot be reached", "check hub.endpoint and the network") from error
+def explain_status(status: int, name: str, where: str, token_env: str) -> Exception:
+    if status in (401, 403):
+        return EndpointError(f"{where} refused the token", f"set or renew {token_env}")
+    if status in (408, 409, 429) or status >= 500:
+        return TransientEndpointError(f"{where} answered {status}", "start again later")
+    return HubError("not_found", f"{where} refused to look up {name} (status {status})")
 
 
 def read_licence(card: Any, tags: Iterable[str]) -> str:
@@ -221,11 +254,13 @@ def splits_of_card(data: list[str], configs: Any) -> dict[str, list[str]]:
     config = next((c for c in entries if c.get("default") or c.get("config_name") == "default"), None)
     config = config or (entries[0] if entries else {})
     rules = config.get("data_files") or []
-    rules = [{"split": "train", "path": rules}] if isinstance(rules, str) else rules
+    rules = [rules] if isinstance(rules, str) else rules
+    rules = [{"split": split, "path": path} for split, path in rules.items()] if isinstance(rules, dict) else rules
     found: dict[str, list[str]] = {}
     for rule in rules:
         rule = {"split": "train", "path": rule} if isinstance(rule, str) else rule
-        patterns = rule["path"] if isinstance(rule["path"], list) else [rule["path"]]
+        path = rule.get("path", [])
+        patterns = path if isinstance(path, list) else [path]
         paths = [n for n in data if any(fnmatch.fnmatch(n, p.replace("**/", "*")) for p in patterns)]
         if paths:
             found[str(rule.get("split", "train"))] = paths
@@ -248,7 +283,9 @@ def read_file(dataset: Any, path: Path, cache: Path) -> Any:
     readers = {"parquet": dataset.from_parquet, "csv": dataset.from_csv, "json": dataset.from_json}
     try:
         # Two readers at once trip over the lock that `datasets` sets and deletes on its progress bars.
-        with _reading:
+        with _reading, explain_full_disk(cache):
             return readers[READERS[path.suffix]](str(path), cache_dir=str(cache))
+    except RecordError:
+        raise
     except Exception as error:
         raise HubError("no_data", f"{path.name} cannot be read as a table: {str(error)[:200]}") from error

@@ -7,13 +7,19 @@ next opening. The budget is hard: a request that could pass it is not sent.
 import os
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from synthkit.core.errors import BudgetError
+import psutil
 
-SCHEMA = """CREATE TABLE IF NOT EXISTS requests (
-    id INTEGER PRIMARY KEY, stage TEXT NOT NULL, pid INTEGER, open INTEGER NOT NULL,
+from synthkit.core.errors import BudgetError
+from synthkit.core.records import explain_full_disk
+
+SCHEMA = """CREATE TABLE IF NOT EXISTS charges (
+    id INTEGER PRIMARY KEY, stage TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL, open INTEGER NOT NULL,
     usd REAL NOT NULL, tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, estimated INTEGER NOT NULL)"""
+SAME_START_S = 2.0
 
 
 class Ledger:
@@ -22,44 +28,49 @@ class Ledger:
     def __init__(self, run_dir: Path, budget_usd: float):
         self.path, self.budget_usd = run_dir / "ledger.sqlite", budget_usd
         self.local = threading.local()
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with self.connection() as db:
+        self.started = psutil.Process().create_time()
+        with self.transaction() as db:
             db.execute(SCHEMA)
-            db.execute("BEGIN IMMEDIATE")
-            open_pids = [pid for (pid,) in db.execute("SELECT DISTINCT pid FROM requests WHERE open")]
-            db.executemany("DELETE FROM requests WHERE open AND pid = ?", [(p,) for p in open_pids if not is_alive(p)])
+            owners = db.execute("SELECT DISTINCT pid, started FROM charges WHERE open").fetchall()
+            dead = [owner for owner in owners if not is_alive(*owner)]
+            db.executemany("DELETE FROM charges WHERE open AND pid = ? AND started = ?", dead)
 
-    def connection(self) -> sqlite3.Connection:
-        if not hasattr(self.local, "db"):
-            self.local.db = open_database(self.path)
-        return self.local.db
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A connection of this thread that no other process writes beside; rolled back when the block fails."""
+        with explain_full_disk(self.path):
+            if not hasattr(self.local, "db"):
+                self.local.db = open_database(self.path)
+            with self.local.db as db:
+                db.execute("BEGIN IMMEDIATE")
+                yield db
 
     def reserve(self, stage: str, usd: float) -> int:
         """Set aside what a request may cost at most. Raises BudgetError when that would pass the budget."""
-        with self.connection() as db:
-            db.execute("BEGIN IMMEDIATE")
-            (spent,) = db.execute("SELECT COALESCE(SUM(usd), 0) FROM requests").fetchone()
+        with self.transaction() as db:
+            (spent,) = db.execute("SELECT COALESCE(SUM(usd), 0) FROM charges").fetchone()
             if usd > 0 and spent + usd > self.budget_usd:
                 raise BudgetError(
                     f"the run's budget of {self.budget_usd:.2f} USD does not cover the next request: "
                     f"{spent:.4f} USD are spent or reserved, it may cost {usd:.4f}",
                     "raise teacher.budget_usd and start again; everything finished is kept and not paid twice",
                 )
-            row = db.execute("INSERT INTO requests VALUES (NULL, ?, ?, 1, ?, 0, 0, 0)", (stage, os.getpid(), usd))
+            row = db.execute("INSERT INTO charges VALUES (NULL, ?, ?, ?, 1, ?, 0, 0, 0)",
+                             (stage, os.getpid(), self.started, usd))
             return int(row.lastrowid or 0)
 
     def settle(self, request: int, tokens_in: int, tokens_out: int, usd: float, estimated: bool) -> None:
         """Replace a reservation by what the request really cost. `estimated`: the endpoint gave no usage."""
-        with self.connection() as db:
+        with self.transaction() as db:
             db.execute(
-                "UPDATE requests SET open = 0, usd = ?, tokens_in = ?, tokens_out = ?, estimated = ? WHERE id = ?",
+                "UPDATE charges SET open = 0, usd = ?, tokens_in = ?, tokens_out = ?, estimated = ? WHERE id = ?",
                 (usd, tokens_in, tokens_out, int(estimated), request),
             )
 
     def release(self, request: int) -> None:
         """Take back the reservation of a request that failed."""
-        with self.connection() as db:
-            db.execute("DELETE FROM requests WHERE id = ?", (request,))
+        with self.transaction() as db:
+            db.execute("DELETE FROM charges WHERE id = ?", (request,))
 
 
 def stage_usage(run_dir: Path, stage: str) -> tuple[int, float]:
@@ -68,25 +79,28 @@ def stage_usage(run_dir: Path, stage: str) -> tuple[int, float]:
     if not path.exists():
         return 0, 0.0
     db = open_database(path)
-    query = "SELECT COALESCE(SUM(tokens_in + tokens_out), 0), COALESCE(SUM(usd), 0) FROM requests WHERE stage = ?"
+    db.execute(SCHEMA)
+    query = "SELECT COALESCE(SUM(tokens_in + tokens_out), 0), COALESCE(SUM(usd), 0) FROM charges WHERE stage = ?"
     tokens, usd = db.execute(query + " AND NOT open", (stage,)).fetchone()
     db.close()
     return int(tokens), round(float(usd), 6)
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """A connection that waits for other writers and loses at most the last moments in a power cut."""
+    """A connection that waits for other writers, and of which a power cut takes at most the last moments."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=60, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = OFF")
+    db.execute("PRAGMA synchronous = NORMAL")
     return db
 
 
-def is_alive(pid: int) -> bool:
+def is_alive(pid: int, started: float) -> bool:
+    """Whether the very process still runs: pids are used again, in containers soon."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < SAME_START_S and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    return True

@@ -1,8 +1,8 @@
 """One chat client for every teacher: an OpenAI-compatible endpoint with retries, a reply cache, a budget, and forms.
 
 Replies are cached by model, messages, options, sample and seed, so a resumed run pays for nothing twice.
-The key is read from the environment and appears nowhere else. Tried against loopback servers that
-speak the protocol, faults included; not against a paid endpoint.
+The key is read from the environment and appears nowhere else: not in records, nor in what errors say.
+Tried against loopback servers that speak the protocol, faults included; not against a paid endpoint.
 """
 
 import hashlib
@@ -12,15 +12,16 @@ import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import urlparse
 
 from pydantic import BaseModel, ValidationError
 
-from synthkit.core.endpoints import resolve_endpoint
+from synthkit.core.endpoints import EMBEDDED, read_secret, resolve_endpoint
 from synthkit.core.errors import EndpointError, ReplyError, SynthkitError, TransientEndpointError
 from synthkit.core.ledger import Ledger, open_database
 from synthkit.core.params import TeacherParams
+from synthkit.core.records import explain_full_disk
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -30,6 +31,7 @@ Messages = list[dict[str, str]]
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FENCED = re.compile(r"^\s*```(?:json)?\s*\n(.*)\n\s*```\s*$", re.DOTALL)
 BYTES_PER_TOKEN = 4
+REFUSED_PARAMETER = ("unsupported_parameter", "unsupported_value", "unknown_parameter")
 
 
 @dataclass(frozen=True)
@@ -49,19 +51,18 @@ class ChatClient:
     def __init__(self, teacher: TeacherParams, run_dir: Path, stage: str):
         self.teacher, self.stage = teacher, stage
         self.base_url = resolve_endpoint("teacher", teacher.base_url)
-        self.key = find_key(teacher, self.base_url)
+        key = find_key(teacher, self.base_url)
         self.ledger = Ledger(run_dir, teacher.budget_usd)
         self.cache = ReplyCache(run_dir / "llm_cache.sqlite")
         self.slots = threading.BoundedSemaphore(teacher.concurrency)
-        self.client = self._open_client()
+        self.flights: dict[str, threading.Lock] = {}
+        self.client = self._open_client(key)
 
-    def _open_client(self) -> "OpenAI":
+    def _open_client(self, key: str) -> "OpenAI":
         from openai import OpenAI
 
         teacher = self.teacher
-        return OpenAI(
-            base_url=self.base_url, api_key=self.key, timeout=teacher.timeout_s, max_retries=teacher.max_retries
-        )
+        return OpenAI(base_url=self.base_url, api_key=key, timeout=teacher.timeout_s, max_retries=teacher.max_retries)
 
     def chat(self, messages: Messages, *, sample: int = 0, seed: int | None = None, cache: bool = True) -> Reply:
         """One reply in free text. `sample` tells repeated requests apart; `seed` is sent when the teacher takes one."""
@@ -93,14 +94,18 @@ class ChatClient:
         self, messages: Messages, options: dict[str, Any], sample: int, seed: int | None, cache: bool
     ) -> Reply:
         request = self._build_request(messages, options, seed)
+        if not cache:
+            with self.slots:
+                return self._pay_and_send(request)
         key = hash_request(request, sample, seed)
-        if cache and (known := self.cache.get(key)):
-            return known
-        with self.slots:
-            reply = self._pay_and_send(request)
-        if cache:
+        # Of two threads with the same request one asks and pays, the other waits for its reply.
+        with self.flights.setdefault(key, threading.Lock()):
+            if known := self.cache.get(key):
+                return known
+            with self.slots:
+                reply = self._pay_and_send(request)
             self.cache.put(key, reply)
-        return reply
+            return reply
 
     def _build_request(self, messages: Messages, options: dict[str, Any], seed: int | None) -> dict[str, Any]:
         teacher = self.teacher
@@ -111,23 +116,36 @@ class ChatClient:
         return {name: value for name, value in request.items() if value is not None}
 
     def _pay_and_send(self, request: dict[str, Any]) -> Reply:
-        size = sum(len(m["content"].encode()) for m in request["messages"])
+        size = len(json.dumps(request, ensure_ascii=False).encode())
         most = self._price(size, self.teacher.max_output_tokens)
         reservation = self.ledger.reserve(self.stage, most)
         try:
-            answer = self.client.chat.completions.create(**request)
+            text, why, usage = read_answer(self.client.chat.completions.create(**request))
         except BaseException as error:
-            self.ledger.release(reservation)
-            raise self._explain(error) from error
-        text, usage = (answer.choices[0].message.content or "") if answer.choices else "", answer.usage
-        tokens_in = usage.prompt_tokens if usage else size // BYTES_PER_TOKEN
-        tokens_out = usage.completion_tokens if usage else len(text.encode()) // BYTES_PER_TOKEN
+            self._give_up(reservation, error, size, most)
+        tokens_in, tokens_out = usage or (size // BYTES_PER_TOKEN, len(text.encode()) // BYTES_PER_TOKEN)
         usd = self._price(tokens_in, tokens_out)
         self.ledger.settle(reservation, tokens_in, tokens_out, usd, estimated=usage is None)
         if not text:
-            reason = answer.choices[0].finish_reason if answer.choices else "no choice"
-            raise ReplyError(f"{self.teacher.model} gave an empty reply ({reason})")
+            raise ReplyError(f"{self.teacher.model} gave an empty reply ({why})")
         return Reply(text, tokens_in, tokens_out, usd, cached=False)
+
+    def _give_up(self, reservation: int, error: BaseException, size: int, most: float) -> NoReturn:
+        """Take the reservation back and raise the error as one of ours.
+
+        A request that timed out may have been worked on and billed, so it counts with all it could cost.
+        """
+        import openai
+
+        if isinstance(error, openai.APITimeoutError) and most > 0:
+            self.ledger.settle(reservation, size // BYTES_PER_TOKEN, 0, most, estimated=True)
+        else:
+            self.ledger.release(reservation)
+        explained = self._explain(error)
+        if explained is error:
+            raise error
+        # Without the client's own error: its text may repeat the key, and notebooks store tracebacks.
+        raise explained from None
 
     def _price(self, tokens_in: int, tokens_out: int) -> float:
         return (tokens_in * self.teacher.usd_per_mtok_in + tokens_out * self.teacher.usd_per_mtok_out) / 1e6
@@ -137,20 +155,15 @@ class ChatClient:
         import openai
 
         place = f"the teacher at {self.base_url}"
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            return EndpointError(f"{place} refused the key", f"set {self.teacher.key_env} to a key that may use it")
-        if isinstance(error, openai.NotFoundError):
-            return EndpointError(f"{place} has no model {self.teacher.model!r}", "correct teacher.model or base_url")
-        if isinstance(error, openai.BadRequestError):
-            return explain_bad_request(place, error)
         if isinstance(error, openai.APITimeoutError):
             cause = f"{place} did not answer within {self.teacher.timeout_s:g} s"
             return TransientEndpointError(cause, "start again later, or raise teacher.timeout_s")
         if isinstance(error, openai.APIConnectionError):
             return EndpointError(f"{place} cannot be reached", "check teacher.base_url and the network, start again")
         if isinstance(error, openai.APIStatusError):
-            return TransientEndpointError(f"{place} answered {error.status_code} {self.teacher.max_retries + 1} times",
-                                          "start again later, or lower teacher.concurrency")
+            return explain_status(place, error, self.teacher)
+        if isinstance(error, NotAnAnswer | openai.APIResponseValidationError | json.JSONDecodeError):
+            return EndpointError(f"{place} does not speak the OpenAI chat API", "correct teacher.base_url")
         return error
 
 
@@ -160,7 +173,8 @@ class ReplyCache:
     def __init__(self, path: Path):
         self.path, self.local = path, threading.local()
         columns = "key TEXT PRIMARY KEY, text TEXT, tokens_in INTEGER, tokens_out INTEGER"
-        self.connection().execute(f"CREATE TABLE IF NOT EXISTS replies ({columns})")
+        with explain_full_disk(path):
+            self.connection().execute(f"CREATE TABLE IF NOT EXISTS replies ({columns})")
 
     def connection(self) -> Any:
         if not hasattr(self.local, "db"):
@@ -174,15 +188,32 @@ class ReplyCache:
         return Reply(row[0], row[1], row[2], 0.0, cached=True) if row else None
 
     def put(self, key: str, reply: Reply) -> None:
-        self.connection().execute(
-            "INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", (key, reply.text, reply.tokens_in, reply.tokens_out)
-        )
+        row = (key, reply.text, reply.tokens_in, reply.tokens_out)
+        with explain_full_disk(self.path):
+            self.connection().execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", row)
+
+
+class NotAnAnswer(Exception):
+    """What came back with status 200 is no chat completion: a proxy's page, another service."""
+
+
+def read_answer(answer: Any) -> tuple[str, str, tuple[int, int] | None]:
+    """Text, reason why it ended, and (tokens in, tokens out) where the endpoint counts them."""
+    if not hasattr(answer, "choices"):
+        raise NotAnAnswer
+    usage = answer.usage
+    counts = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
+    known = counts if all(isinstance(count, int) for count in counts) else None
+    if not answer.choices:
+        return "", "no choice", known
+    choice = answer.choices[0]
+    return choice.message.content or "", str(choice.finish_reason), known
 
 
 def find_key(teacher: TeacherParams, base_url: str) -> str:
     """The key from the environment; an endpoint on this machine needs none. Raises EndpointError."""
-    key = os.environ.get(teacher.key_env, "")
-    if key and teacher.base_url != "embedded":
+    key = read_secret(teacher.key_env)
+    if key and teacher.base_url != EMBEDDED:
         return key
     if urlparse(base_url).hostname in LOOPBACK:
         return "none"
@@ -219,8 +250,20 @@ def describe_fault(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the reply'}: {e['msg']}" for e in error.errors()[:5])
 
 
-def explain_bad_request(place: str, error: Any) -> SynthkitError:
-    message = str(getattr(error, "message", error)).splitlines()[0][:300]
-    if getattr(error, "code", None) in ("unsupported_parameter", "unsupported_value"):
-        return EndpointError(f"{place} refuses a parameter: {message}", "set it to null in the teacher's section")
+def explain_status(place: str, error: Any, teacher: TeacherParams) -> SynthkitError:
+    """An answer that is an error: what a person must act on, what may pass, and what this request alone caused."""
+    status, code = error.status_code, getattr(error, "code", None)
+    if status in (401, 403):
+        return EndpointError(f"{place} refused the key", f"set {teacher.key_env} to a key that may use it")
+    if status == 404 or code == "model_not_found":
+        return EndpointError(f"{place} has no model {teacher.model!r}", "correct teacher.model or teacher.base_url")
+    if status == 402 or code == "insufficient_quota":
+        return EndpointError(f"{place} says that the account has no credit left", "add credit, then start again")
+    if status >= 500 or status in (408, 409, 429):
+        return TransientEndpointError(f"{place} answered {status} {teacher.max_retries + 1} times",
+                                      "start again later, or lower teacher.concurrency")
+    message = (str(error.message).splitlines() or [""])[0][:300]
+    message = message.replace(os.environ.get(teacher.key_env) or "\n", "…")
+    if code in REFUSED_PARAMETER or getattr(error, "param", None) not in (None, "messages"):
+        return EndpointError(f"{place} refuses a parameter: {message}", "set it to null in the section teacher")
     return ReplyError(f"{place} refused the request: {message}")

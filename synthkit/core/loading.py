@@ -25,7 +25,8 @@ RUN_FIELDS = tuple(StageParams.model_fields)
 SECTIONS = {name[3:]: name for name in STAGES}
 SECRET_NAME = re.compile(r"(^|_)(key|token|secret|password)s?$", re.IGNORECASE)
 TOKEN_COUNTS = ("max_tokens", "max_output_tokens", "max_new_tokens")
-SECRET_VALUE = re.compile(r"^(sk-|hf_)[A-Za-z0-9_-]{8,}")
+SECRET_VALUE = re.compile(r"(^|[\s:=])(sk-|hf_)[A-Za-z0-9_-]{8,}|://[^/@\s]*:[^/@\s]+@")
+RUN_NAME = re.compile(r"\w[\w.-]*")
 FIX = "correct these in params/*.yaml or in --set; params/base.yaml lists every parameter"
 
 
@@ -33,12 +34,16 @@ def load_params(paths: Iterable[Path], sets: Iterable[str] = (), run: str | None
     """The parameters of every stage. Raises one ParamError that names every fault of every stage."""
     layers = [read_yaml(path) for path in paths] + [parse_set(text) for text in sets]
     if run:
+        if not RUN_NAME.fullmatch(run):
+            raise ParamError(f"--run {run!r} is no name for a folder", "use letters, digits, '-', '_' and '.'")
         layers.append({"run": {"run_dir": f"outputs/{run}"}})
     values: Values = {}
     for layer in layers:
         values = merge(values, layer)
     faults = find_section_faults(values) + find_secrets(values)
     stages, more = build_stages(values)
+    if len({str(params.run_dir) for params in stages.values()}) > 1:
+        more.append("run_dir differs between stages: set it once, in the section run")
     if faults + more:
         raise ParamError("\n".join(dict.fromkeys(faults + more)), FIX)
     return stages
@@ -52,8 +57,9 @@ def build_stages(values: Values) -> tuple[dict[str, StageParams], list[str]]:
         model = STAGES[name]
         shared = {key: values[key] for key in SHARED if key in values and key in model.model_fields}
         run = values.get("run") if isinstance(values.get("run"), dict) else {}
+        run = {key: value for key, value in (run or {}).items() if key in RUN_FIELDS}
         own = values.get(section) or {}
-        merged = merge(merge(dict(run or {}), shared), own) if isinstance(own, dict) else {}
+        merged = merge(merge(run, shared), own) if isinstance(own, dict) else {}
         try:
             stages[name] = model.model_validate(merged)
         except ValidationError as error:
@@ -67,12 +73,24 @@ def read_yaml(path: Path) -> Values:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
         raise ParamError(f"there is no {path}", f"did you mean {path.parent / near[0]}?" if near else "check the path")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamError(f"{path} is not YAML: {' '.join(str(error).split())}", "correct the line it names") from error
     if not isinstance(content or {}, dict):
         raise ParamError(f"{path} holds no sections", "write `section:` and its parameters below")
     return content or {}
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice is a fault: else the first one would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands here twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def parse_set(text: str) -> Values:
@@ -81,7 +99,10 @@ def parse_set(text: str) -> Values:
     keys = name.strip().split(".")
     if not equals or len(keys) < 2:
         raise ParamError(f"--set {text!r} is not section.key=value", "for example --set trajectories.per_task=8")
-    layer: Any = yaml.safe_load(value)
+    try:
+        layer: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ParamError(f"--set {name.strip()}: {value!r} is not YAML", "quote it, or correct its brackets") from error
     for key in reversed(keys):
         layer = {key: layer}
     return layer
@@ -99,11 +120,11 @@ def merge(below: Values, above: Mapping[str, Any]) -> Values:
 def find_section_faults(values: Values) -> list[str]:
     known = ["run", *SHARED, *SECTIONS]
     faults = [f"{key}: unknown section{suggest(str(key), known)}" for key in values if key not in known]
-    faults += [f"{key}: holds no parameters, only {values[key]!r}" for key in known
+    faults += [f"{key}: holds no parameters, only {show(values[key])}" for key in known
                if key in values and values[key] is not None and not isinstance(values[key], dict)]
     run = values.get("run")
     unknown = [key for key in run if key not in RUN_FIELDS] if isinstance(run, dict) else []
-    return faults + [f"run.{key}: unknown parameter{suggest(key, RUN_FIELDS)}" for key in unknown]
+    return faults + [f"run.{key}: unknown parameter{suggest(str(key), RUN_FIELDS)}" for key in unknown]
 
 
 def find_secrets(values: Any, place: str = "") -> list[str]:
@@ -112,7 +133,9 @@ def find_secrets(values: Any, place: str = "") -> list[str]:
         found = [f"{place}{key}: secrets come from the environment only; name the variable in {key}_env"
                  for key in values if SECRET_NAME.search(str(key)) and key not in TOKEN_COUNTS]
         return found + [f for key, value in values.items() for f in find_secrets(value, f"{place}{key}.")]
-    if isinstance(values, str) and SECRET_VALUE.match(values):
+    if isinstance(values, list):
+        return [fault for value in values for fault in find_secrets(value, place)]
+    if isinstance(values, str) and SECRET_VALUE.search(values):
         return [f"{place.rstrip('.')}: this looks like a secret; set it in the environment instead"]
     return []
 
@@ -120,13 +143,27 @@ def find_secrets(values: Any, place: str = "") -> list[str]:
 def describe_fault(section: str, model: type[BaseModel], fault: Mapping[str, Any], own: Any) -> str:
     """One line a fault: where, what, and the nearest known name or what YAML made of the value."""
     loc = [str(part) for part in fault["loc"]]
-    shared = loc[0] in (*SHARED, *RUN_FIELDS) and not (isinstance(own, dict) and loc[0] in own)
+    shared = loc[0] in (*SHARED, *RUN_FIELDS) and not has_path(own, loc)
     place = ".".join(["run", *loc] if shared and loc[0] in RUN_FIELDS else loc if shared else [section, *loc])
     if fault["type"] == "extra_forbidden":
         return f"{place}: unknown parameter{suggest(loc[-1], fields_at(model, loc[:-1]))}"
     given = fault["input"]
     hint = "; YAML reads no, off and yes as booleans, so quote it" if isinstance(given, bool) else ""
-    return f"{place}: {fault['msg']} (got {given!r}{hint})"
+    return f"{place}: {fault['msg']} (got {show(given)}{hint})"
+
+
+def has_path(values: Any, loc: Iterable[str]) -> bool:
+    """Whether nested values hold this place, so that a fault there is theirs and not a shared section's."""
+    for part in loc:
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def show(value: Any) -> str:
+    """A value for a message, never a secret."""
+    return "a value that is not shown" if find_secrets(value) else repr(value)
 
 
 def fields_at(model: type[BaseModel], loc: list[str]) -> list[str]:
@@ -153,13 +190,24 @@ def check_notebook(path: Path, model: type[StageParams]) -> list[str]:
     """Faults of a notebook's parameters cell, read without running it: names, and literals only."""
     if not path.is_file():
         return [f"{path.name}: the notebook is missing"]
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"{path.name}: not a notebook ({type(error).__name__}: {error})"]
     if len(tagged) != 1:
         return [f"{path.name}: {len(tagged)} cells are tagged `parameters`; papermill needs exactly one"]
+    try:
+        body = ast.parse("".join(tagged[0]["source"])).body
+    except SyntaxError as error:
+        return [f"{path.name}: line {error.lineno} of the parameters cell is not Python: {error.msg}"]
+    return check_assignments(path, body, set(model.model_fields))
+
+
+def check_assignments(path: Path, body: list[ast.stmt], fields: set[str]) -> list[str]:
     faults, names = [], set()
-    for node in ast.parse("".join(tagged[0]["source"])).body:
-        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+    for node in body:
+        if not isinstance(node, ast.Assign) or len(node.targets) > 1 or not isinstance(node.targets[0], ast.Name):
             faults.append(f"{path.name}: line {node.lineno} of the parameters cell is not `name = literal`")
             continue
         names.add(node.targets[0].id)
@@ -167,6 +215,6 @@ def check_notebook(path: Path, model: type[StageParams]) -> list[str]:
             ast.literal_eval(node.value)
         except ValueError:
             faults.append(f"{path.name}: {node.targets[0].id} is derived; papermill cannot change what it is made of")
-    fields = set(model.model_fields)
-    faults += [f"{path.name}: {n} is no parameter of this stage{suggest(n, fields)}" for n in sorted(names - fields)]
+    faults += [f"{path.name}: {n} is no parameter of this stage{suggest(n, sorted(fields))}"
+               for n in sorted(names - fields)]
     return faults + [f"{path.name}: the parameter {n} is missing" for n in sorted(fields - names)]

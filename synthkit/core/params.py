@@ -5,9 +5,9 @@ sections. Fields marked with `free()` change cost or speed, never results, and s
 fingerprint.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Resume = Literal["never", "if_possible", "always"]
 
@@ -18,7 +18,17 @@ def free(default: Any = ..., **kw: Any) -> Any:
 
 
 class Strict(BaseModel):
+    """Unknown names are refused, and so is a boolean for a number: YAML reads `no` and `on` as booleans."""
+
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def refuse_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            raise ValueError("a boolean does not belong here")
+        return value
 
 
 class TeacherParams(Strict):
@@ -67,7 +77,7 @@ class StageParams(Strict):
 
 
 class TopicsParams(StageParams):
-    n_topics: int = Field(32, ge=1)
+    n_topics: int = Field(36, ge=1)
     batch_size: int = Field(8, ge=1, description="topics asked for in one request")
     max_idle_batches: int = Field(3, ge=1, description="stop after so many batches in a row that bring nothing new")
     similarity: float = Field(0.8, gt=0, le=1, description="TF-IDF cosine from which two topics count as the same")
@@ -108,7 +118,7 @@ class SelfDebugParams(StageParams):
 
 
 class TrajectoriesParams(StageParams):
-    per_task: int = Field(8, ge=1, description="rollouts per task (paper: 256)")
+    per_task: int = Field(10, ge=1, description="rollouts per task (paper: 256)")
     max_steps: int = Field(24, ge=1)
     training_timeout_s: int = Field(60, ge=1)
     max_tokens: int = Field(48_000, ge=100, description="longer trajectories are refused (paper: 48K)")
@@ -141,9 +151,9 @@ class SftParams(StageParams):
     from_scratch: ScratchParams | None = ScratchParams()
     lora: LoraParams | None = None
     max_length: int = Field(4096, ge=64, description="tokens a training row is cut to (paper: 32K)")
-    epochs: float = Field(6.0, gt=0)
-    learning_rate: float = Field(3e-3, gt=0)
-    batch_size: int = Field(4, ge=1)
+    epochs: float = Field(5.0, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
+    batch_size: int = Field(1, ge=1)
     gradient_accumulation: int = Field(1, ge=1)
     bf16: bool = False
 
@@ -152,7 +162,7 @@ class StudentParams(Strict):
     """How base and student are run at evaluation: in this process, or by a server such as vLLM."""
 
     base_url: str = free("local", description="'local', or an OpenAI-compatible URL that serves both by folder name")
-    temperature: float = Field(0.3, ge=0, le=2)
+    temperature: float = Field(0.2, ge=0, le=2)
     max_new_tokens: int = Field(384, ge=1)
 
 

@@ -7,6 +7,7 @@ is written anew in a fixed order, so that an interrupted and an uninterrupted ru
 import errno
 import json
 import os
+import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -43,16 +44,18 @@ def read_records(path: Path, model: type[M] | None = None) -> list[Any]:
     """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = path.read_bytes().split(b"\n")
     return [parse_row(path, n, line, model) for n, line in enumerate(lines[:-1], 1) if line.strip()]
 
 
-def parse_row(path: Path, n: int, line: str, model: type[M] | None) -> Any:
+def parse_row(path: Path, n: int, line: bytes, model: type[M] | None) -> Any:
     fix = f"mend or delete line {n} of {path}; the work it stood for is then done again"
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8"))
     except ValueError as error:
         raise RecordError(f"{path}:{n}: not JSON ({error})", fix) from error
+    if not isinstance(row, dict):
+        raise RecordError(f"{path}:{n}: not a record but {str(row)[:40]!r}", fix)
     if model is None:
         return row
     try:
@@ -81,6 +84,8 @@ def write_text(path: Path, text: str) -> None:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
             os.chmod(name, 0o644)
             os.replace(name, path)
         except BaseException:
@@ -108,10 +113,22 @@ def cut_torn_line(path: Path) -> None:
 
 @contextmanager
 def explain_full_disk(path: Path) -> Iterator[None]:
+    """Around a write: a full disk becomes a RecordError with cause and fix; other errors pass."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not is_disk_full(error):
             raise
         fix = "free some space and start again; everything recorded so far is kept"
         raise RecordError(f"the disk is full: {path} could not be written", fix) from error
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, says that no space is left: the system's, or sqlite's."""
+    while error is not None:
+        if isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False

@@ -25,7 +25,8 @@ from pydantic import BaseModel, ValidationError
 
 import synthkit
 from synthkit.core.errors import ParamError, StageError
-from synthkit.core.params import STAGES, StageParams
+from synthkit.core.loading import describe_fault, find_secrets
+from synthkit.core.params import STAGES, StageParams, TopicsParams
 from synthkit.core.prompts import hash_prompts
 from synthkit.core.records import write_json
 
@@ -122,7 +123,7 @@ def open_stage(name: str, values: Mapping[str, Any]) -> Stage:
     fingerprint = compute_fingerprint(name, params, run_dir)
     folder = run_dir / name
     apply_resume(params.resume, folder, run_dir, fingerprint)
-    resumed = (folder / "opened.json").exists()
+    resumed = holds_work(folder)
     note_opening(folder, fingerprint)
     quiet_bars()
     random.seed(params.seed)
@@ -142,11 +143,15 @@ def quiet_bars() -> None:
 def check_params(name: str, values: Mapping[str, Any]) -> StageParams:
     """The stage's parameters from plain values. Raises ParamError naming every fault."""
     model = STAGES[name]
+    chosen = {key: values[key] for key in model.model_fields if key in values}
+    faults = find_secrets(chosen)
     try:
-        return model.model_validate({key: values[key] for key in model.model_fields if key in values})
+        params = model.model_validate(chosen)
+        if not faults:
+            return params
     except ValidationError as error:
-        faults = [f"{name}: {'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
-        raise ParamError("\n".join(faults), "correct these in the parameters cell or in params/*.yaml") from error
+        faults += [describe_fault(name, model, fault, chosen) for fault in error.errors()]
+    raise ParamError("\n".join(faults), "correct these in the parameters cell or in params/*.yaml")
 
 
 def find_root() -> Path:
@@ -174,9 +179,12 @@ def load_stage_record(run_dir: Path, name: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise StageError(f"{path} is damaged: {error}", "delete it and run the stage again") from error
+    if not isinstance(record, dict) or not {"name", "attempt", "fingerprint"} <= record.keys():
+        raise StageError(f"{path} is no completion record", "delete it and run the stage again")
+    return record
 
 
 def compute_fingerprint(name: str, params: StageParams, run_dir: Path) -> str:
@@ -192,7 +200,14 @@ def chain_fingerprint(name: str, params: StageParams, before: str) -> str:
         "stage": name, "params": bound_values(params), "prompts": hash_prompts(PROMPTS_OF[name]),
         "kit": synthkit.__version__, "before": before,
     }
+    if isinstance(params, TopicsParams):
+        content["grid"] = hash_file(find_root() / params.grid)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def hash_file(path: Path) -> str | None:
+    """A file that the parameters name shapes the results by what is in it; None when it is absent."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def bound_values(params: BaseModel) -> dict[str, Any]:
@@ -209,7 +224,7 @@ def bound_values(params: BaseModel) -> dict[str, Any]:
 
 def apply_resume(resume: str, folder: Path, run_dir: Path, fingerprint: str) -> None:
     """Keep the folder or move it to archive/; `always` refuses to go on when results could differ."""
-    if not (folder / "opened.json").exists():
+    if not holds_work(folder):
         return
     same = read_opened(folder).get("fingerprint") == fingerprint
     if resume == "always" and not same:
@@ -218,13 +233,16 @@ def apply_resume(resume: str, folder: Path, run_dir: Path, fingerprint: str) -> 
     if resume == "never" or not same:
         archive = run_dir / "archive"
         archive.mkdir(parents=True, exist_ok=True)
-        k = sum(1 for _ in archive.glob(f"{folder.name}.*"))
-        folder.rename(archive / f"{folder.name}.{k}")
+        taken = [int(path.suffix[1:]) for path in archive.glob(f"{folder.name}.*") if path.suffix[1:].isdigit()]
+        folder.rename(archive / f"{folder.name}.{max(taken, default=-1) + 1}")
+
+
+def holds_work(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def note_opening(folder: Path, fingerprint: str) -> None:
     """Write who opened the folder and how long earlier attempts worked in it."""
-    folder.mkdir(parents=True, exist_ok=True)
     old = read_opened(folder)
     spent = float(old.get("seconds_before", 0.0))
     if old and not (folder / "stage.json").exists():

@@ -12,10 +12,13 @@ Not covered by `bwrap`:
 - Started by root, the limit on processes does not hold (the kernel exempts root); a fork bomb then lasts until the
   action's time is over, when all its processes are killed at once.
 - The workspace is a folder of the host's disk with a limit for each file, not for their sum.
+- Files in the workspace belong to the host's user who runs the kit, root too: nothing of it should be executed outside.
 - Programs see the names of the host's folders that are mounted (/proc/self/mountinfo), and the host's kernel version,
   processors, memory size and load.
-- An agent can disturb its own session (kill the guest, forge its replies). It cheats only itself: scores come from
-  another sandbox. A session that breaks is replaced by a new one on the same workspace.
+- An agent can disturb its own shell. It cheats only itself: scores come from another sandbox. A session that breaks is
+  replaced by a new one on the same workspace.
+- A warm run's command line and memory are copies of the warm interpreter's: its arguments and modules, no secrets.
+- When the kit is killed by force its sandboxes end with it, and their empty shells stay in the temporary folder.
 """
 
 import json

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from synthkit.gym.bwrap import compile_modules
@@ -48,7 +49,9 @@ class Zygote:
     def register(self, listener: socket.socket, lifeline: socket.socket, namespace: int | None,
                  limits: dict[str, int]) -> None:
         fds = [listener.fileno(), lifeline.fileno(), *([] if namespace is None else [namespace])]
-        socket.send_fds(self.control, [json.dumps(limits).encode()], fds)
+        # An interpreter that has just died takes the sandbox's end of the lifeline with it: its lease then says so.
+        with suppress(OSError):
+            socket.send_fds(self.control, [json.dumps(limits).encode()], fds)
 
     def stop(self) -> None:
         self.control.close()
@@ -89,10 +92,19 @@ def lease_warm(address: Path, modules: list[str], limits: dict[str, int], namesp
     """
     lifeline, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with other, socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(address))
+        bind_socket(listener, address)
         listener.listen(64)
         find_zygote(tuple(modules)).register(listener, other, namespace, limits)
     return Lease(lifeline)
+
+
+def bind_socket(listener: socket.socket, address: Path) -> None:
+    # A socket's address has room for 107 bytes; temporary folders can be longer.
+    folder = os.open(address.parent, os.O_PATH)
+    try:
+        listener.bind(f"/proc/self/fd/{folder}/{address.name}")
+    finally:
+        os.close(folder)
 
 
 def find_zygote(modules: tuple[str, ...]) -> Zygote:

@@ -66,7 +66,7 @@ class Server:
         self.missing = missing
         self.selector = selectors.DefaultSelector()
         self.selector.register(control, selectors.EVENT_READ, None)
-        self.refusal: str | None = None
+        self.may_enter = False
 
     def serve(self) -> None:
         while True:
@@ -88,11 +88,13 @@ class Server:
         listener, lifeline = (socket.socket(fileno=fd) for fd in fds[:2])
         listener.setblocking(False)
         guest = Guest(listener, lifeline, fds[2] if len(fds) == 3 else None, json.loads(message))
-        if guest.namespace is not None and self.refusal is None:
-            # The answer is the same for all sandboxes of this user and kernel.
-            self.refusal = try_entering(guest.namespace)
-        refusal = "" if guest.namespace is None else self.refusal
-        if not refusal:
+        refusal = "" if guest.namespace is None or self.may_enter else try_entering(guest.namespace)
+        # Of a success only: a sandbox that has ended by now refuses too.
+        self.may_enter = self.may_enter or (guest.namespace is not None and not refusal)
+        if refusal:
+            # Who connects is turned away at once, and runs cold.
+            listener.close()
+        else:
             self.selector.register(listener, selectors.EVENT_READ, guest)
         self.selector.register(lifeline, selectors.EVENT_READ, guest)
         with contextlib.suppress(OSError):
@@ -101,7 +103,7 @@ class Server:
 
     def remove(self, guest: Guest) -> None:
         for end in (guest.listener, guest.lifeline):
-            with contextlib.suppress(KeyError):
+            with contextlib.suppress(KeyError, ValueError):
                 self.selector.unregister(end)
             end.close()
         if guest.namespace is not None:

@@ -6,6 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
+from synthkit.core.errors import SynthkitError
 from synthkit.offline.data import open_data
 from synthkit.offline.hub_server import open_hub
 from synthkit.offline.teacher_server import open_teacher
@@ -17,12 +18,21 @@ def main() -> None:
     parser.add_argument("--hub-port", type=int, default=0, help="default: any free port")
     parser.add_argument("--export-benchmark", type=Path, metavar="DIR", help="write the held-out tasks and stop")
     args = parser.parse_args()
-    if args.export_benchmark:
-        from synthkit.offline.benchmark import export_benchmark
+    try:
+        if args.export_benchmark:
+            export(args.export_benchmark)
+        else:
+            serve(args.teacher_port, args.hub_port)
+    except (SynthkitError, OSError) as error:
+        # One line: whoever started this process shows the last one.
+        sys.exit(" ".join(str(error).split()))
 
-        say({"benchmark": str(export_benchmark(args.export_benchmark))})
-        return
-    serve(args.teacher_port, args.hub_port)
+
+def export(folder: Path) -> None:
+    # Imports pandas, which serving does not need.
+    from synthkit.offline.benchmark import export_benchmark
+
+    say({"benchmark": str(export_benchmark(folder))})
 
 
 def serve(teacher_port: int, hub_port: int) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from synthkit.core.errors import TaskError
 from synthkit.core.params import SandboxParams
+from synthkit.gym import config, scoring, task
 from synthkit.gym.config import TaskMeta
 from synthkit.gym.environment import find_baseline
 from synthkit.gym.scoring import score_submission
@@ -32,7 +33,11 @@ OWN_CODE = SandboxParams(backend="process")
 
 
 class HeldOut(BaseModel):
-    """One task as held_out/tasks.yaml describes it; its baseline lies beside it as <id>.py."""
+    """One task as held_out/tasks.yaml describes it; its baseline lies beside it as <id>.py.
+
+    `every`: of the test rows each so many-th is kept. A series needs that: with a step that divides none of its lags,
+    no test row shows the label of another one.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,6 +47,7 @@ class HeldOut(BaseModel):
     task_kind: Literal["classification", "regression"]
     metric: Literal["balanced_accuracy", "f1_macro", "mae", "rmse"]
     split: Literal["random", "stratified", "time"]
+    every: int = 1
     description: str
 
     @property
@@ -52,10 +58,11 @@ class HeldOut(BaseModel):
 def export_benchmark(folder: Path) -> Path:
     """Write the benchmark as an MLGym root below `folder`, unless it is there; returns the root.
 
-    The root's name changes with the tasks and with the data, so that a stale export is never used.
+    The root's name changes with the tasks, the data and the code that writes and scores them: no export is stale.
     """
     data = open_data()
-    parts = [Path(__file__), *HELD_OUT.iterdir(), *TEMPLATES.iterdir()]
+    code = [Path(__file__), *(Path(str(module.__file__)) for module in (config, scoring, task))]
+    parts = [*code, *HELD_OUT.iterdir(), *TEMPLATES.iterdir()]
     name = f"{data.name.removeprefix('hub-')}-{hash_parts(path for path in parts if path.is_file())}"
     return export_once(folder / name, partial(export_tasks, data))
 
@@ -93,24 +100,24 @@ def save_task(root: Path, task_id: str, held_out: HeldOut, source: Entry, meta: 
               files: dict[str, str | Path]) -> None:
     columns = [f"{name}: {meaning}" for name, meaning in source.columns.items()]
     about = "; ".join([*columns, *([source.more_columns] if source.more_columns else [])])
-    config, dataset = build_csv_task(task_id, held_out.title, held_out.description.strip(), f"{source.about} {about}.",
-                                     time_limit_s=TIME_LIMIT_S, meta=meta)
-    write_task(root, config, [dataset], meta, files)
+    task_file, dataset = build_csv_task(task_id, held_out.title, held_out.description.strip(),
+                                        f"{source.about} {about}.", time_limit_s=TIME_LIMIT_S, meta=meta)
+    write_task(root, task_file, [dataset], meta, files)
 
 
-def measure_scores(task: Task) -> dict[str, float]:
+def measure_scores(exported: Task) -> dict[str, float]:
     """The scores of the baseline, by running it, and of the sample submission. Raises TaskError when one has none."""
-    public, private = find_baseline(task, OWN_CODE)
-    trivial = score_submission(task, task.all_files()["data/sample_submission.csv"], "private", OWN_CODE)
-    metric = task.metric or ""
+    public, private = find_baseline(exported, OWN_CODE)
+    trivial = score_submission(exported, exported.all_files()["data/sample_submission.csv"], "private", OWN_CODE)
+    metric = exported.metric or ""
     if metric not in public or metric not in private or trivial.metrics is None:
-        raise TaskError(f"benchmark task {task.id}: its baseline gets no score", "run its baseline.py by hand")
+        raise TaskError(f"benchmark task {exported.id}: its baseline gets no score", "run its baseline.py by hand")
     return {"baseline_public": public[metric], "baseline_private": private[metric],
             "trivial_score": trivial.metrics[metric]}
 
 
 def make_tables(held_out: HeldOut) -> dict[str, "pd.DataFrame"]:
-    """train, test, answers and sample submission: a seeded split, or the last third in the order of time."""
+    """train, test, answers and sample submission; the same rows each time."""
     train, test = split_rows(load_table(held_out.dataset), held_out)
     test = test.reset_index(drop=True)
     test.insert(0, "id", range(len(test)))
@@ -121,8 +128,9 @@ def make_tables(held_out: HeldOut) -> dict[str, "pd.DataFrame"]:
 
 def split_rows(frame: "pd.DataFrame", held_out: HeldOut) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     if held_out.split == "time":
+        frame = frame.tail(MAX_ROWS)
         cut = round(len(frame) * TRAIN_SHARE)
-        return frame[:cut], frame[cut:]
+        return frame[:cut], frame[cut::held_out.every]
     from sklearn.model_selection import train_test_split
 
     frame = frame.sample(min(len(frame), MAX_ROWS), random_state=0)

@@ -35,7 +35,7 @@ class Entry(Listed):
     licence_note: str = ""
     about: str
     citation: str
-    shape: Literal["plain", "dated", "yearly", "elnino", "fertility", "patches"] = "plain"
+    shape: Literal["plain", "dated", "yearly", "elnino", "fertility", "patches", "sunspots"] = "plain"
     target: str | None = None
     labels: dict[str, dict[int, str]] = {}
     series: str = ""

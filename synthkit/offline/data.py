@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from synthkit.core.endpoints import cache_dir
+from synthkit.core.errors import EndpointError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,11 +59,18 @@ def hash_parts(files: Iterable[Path]) -> str:
 
 
 def export_once(folder: Path, export: Callable[[Path], None]) -> Path:
-    """Fill a folder by `export` unless it is there; a folder that is there is whole."""
+    """Fill a folder by `export` unless it is there; a folder that is there is whole.
+
+    Raises EndpointError when the cache cannot be written to.
+    """
     if folder.exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    except OSError as error:
+        raise EndpointError(f"the embedded data cannot be written to {folder.parent}: {error.strerror}",
+                            "set SYNTHKIT_CACHE to a folder that can be written to") from error
     try:
         export(temporary)
         os.chmod(temporary, 0o755)

@@ -21,18 +21,18 @@ LOOKS = (
     ("I check size and types of the columns.",
      "python -c \"import pandas as pd; d = pd.read_csv('data/train.csv'); print(d.shape, d.dtypes.value_counts())\""),
 )
+DECISIVE = ("TASK: ", "Metric: ", "Task kind: ", "Baseline ")
 FAILURE = re.compile(r"Traceback|Error|EXECUTION TIMED OUT|not found")
 
 
 @dataclass(frozen=True)
 class Brief:
-    """What the task's first message says."""
+    """What the task's first message says; `lines` are those that decide how to solve it."""
 
     name: str
-    metric: str
     kind: str
     direction: str
-    target: str
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ def read_brief(messages: list[dict]) -> Brief:
         found = re.search(pattern, text, re.MULTILINE)
         return found.group(1).strip() if found else default
 
+    decisive = [line for line in text.splitlines() if line.startswith(DECISIVE)]
     return Brief(
         name=find(r"^TASK: (.+)$", "this task"),
-        metric=find(r"^Metric: (\S+)", "score"),
         kind=find(r"^Task kind: (\w+)", "regression"),
         direction=find(r"^Metric: \S+ \((higher|lower)", "higher"),
-        target=find(r"\(id, ([^)]+)\)", "the target"),
+        lines=tuple(decisive),
     )
 
 
@@ -163,13 +163,13 @@ def draft(brief: Brief, turns: list[Turn], habits: Habits, seed: int) -> tuple[s
     script = write_script(recipe, brief.kind, rng)
     if habits.mistake and done == 0:
         script = script.replace(habits.mistake.right, habits.mistake.wrong)
-    thought = f"Task kind: {brief.kind}\nI use {name_model(recipe, brief.kind)}."
+    thought = f"{quote_task(brief)}\nI use {name_model(recipe, brief.kind)}."
     return thought, script
 
 
 def quote_task(brief: Brief) -> str:
-    """The lines of the task that decide how to solve it, said again in its own words."""
-    return f"Task kind: {brief.kind}\nMetric: {brief.metric} ({brief.direction} is better)"
+    """The lines of the task that decide how to solve it, word for word."""
+    return "\n".join(brief.lines)
 
 
 def after_error(brief: Brief, turns: list[Turn], habits: Habits, seed: int) -> tuple[str, str]:

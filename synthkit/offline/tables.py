@@ -6,6 +6,7 @@ own columns; rows that lack one of them are left out.
 """
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ def make_table(entry: Entry) -> pd.DataFrame:
     name = entry.id.split("/")[1]
     if entry.shape == "patches":
         return cut_patches()
+    if entry.shape == "sunspots":
+        return add_lags(read_sunspots(), entry.series, entry.lags)
     frame = load_sklearn(name, entry.target) if entry.target else load_statsmodels(name)
     match entry.shape:
         case "dated":
@@ -82,6 +85,16 @@ def melt_months(wide: pd.DataFrame) -> pd.DataFrame:
     long = wide.melt("year", names, "month", "temperature")
     long["month"] = long["month"].map({name: k for k, name in enumerate(names, 1)})
     return long.sort_values(["year", "month"], ignore_index=True)
+
+
+def read_sunspots() -> pd.DataFrame:
+    """The monthly numbers, which statsmodels installs beside the yearly ones: a line a year, twelve values in it."""
+    package = importlib.import_module("statsmodels.datasets.sunspots")
+    path = Path(str(package.__file__)).parent / "src" / "sunspots_monthly.dat"
+    lines = path.read_text(encoding="ascii").splitlines()
+    years = [words for words in map(str.split, lines) if len(words) == 13 and words[0].isdigit()]
+    rows = [(int(year), month, float(value)) for year, *values in years for month, value in enumerate(values, 1)]
+    return pd.DataFrame(rows, columns=["year", "month", "activity"])
 
 
 def stack_years(wide: pd.DataFrame) -> pd.DataFrame:

@@ -16,10 +16,11 @@ from synthkit.core.params import CodegenParams
 from synthkit.core.prompts import render_messages
 from synthkit.core.records import append_record, read_records, write_records
 from synthkit.core.runs import Stage
-from synthkit.stages.datasets import RETRIED, Proposal, count_reasons
 from synthkit.stages.drafting import Draft, hash_code, write_draft
 from synthkit.stages.forms import TaskCode
+from synthkit.stages.losses import RETRIED, count_reasons
 from synthkit.stages.progress import Progress, follow
+from synthkit.stages.proposals import Proposal
 from synthkit.stages.seeds import derive_seed
 
 SHOWN_FILES = ("train", "test", "sample_submission")

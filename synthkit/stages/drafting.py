@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from synthkit.gym.config import TaskMeta
 from synthkit.gym.task import build_csv_task, write_task
-from synthkit.stages.datasets import Proposal
 from synthkit.stages.forms import TaskCode
+from synthkit.stages.proposals import Proposal
 
 DATA_FILES = ("train.csv", "test.csv", "sample_submission.csv", "answers.csv")
 

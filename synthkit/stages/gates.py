@@ -147,7 +147,7 @@ def evaluate(trial: Trial, sandbox: Sandbox, name: str) -> float:
     require_success("evaluate", result, trial.time_limit_s)
     try:
         metrics = json.loads(result.output)
-    except ValueError:
+    except (ValueError, RecursionError):
         metrics = None
     if not isinstance(metrics, dict):
         raise Refused("evaluate_output", f"evaluate.py has to print one JSON object and nothing else; it printed:\n"

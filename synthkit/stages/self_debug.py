@@ -6,45 +6,23 @@ code stage; after k tries the task is discarded). p_debug, k and the gates are n
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 
-from synthkit.core.errors import ReplyError, StageError
+from synthkit.core.errors import StageError
 from synthkit.core.executor import map_items
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import SelfDebugParams
-from synthkit.core.prompts import render_messages
 from synthkit.core.records import append_record, read_records, write_records
 from synthkit.core.runs import Stage
 from synthkit.gym.task import Task, list_tasks
-from synthkit.stages.codegen import build_prompt
-from synthkit.stages.datasets import Proposal, count_reasons
-from synthkit.stages.drafting import Draft, build_meta, hash_code, write_draft
-from synthkit.stages.forms import TaskCode
-from synthkit.stages.gates import Verdict, run_gates
+from synthkit.stages.attempts import Attempt, Job, Shop, build_repair_prompt, flatten, next_attempt, try_code
+from synthkit.stages.drafting import Draft, build_meta, write_draft
+from synthkit.stages.losses import count_reasons
 from synthkit.stages.progress import Progress, follow
-from synthkit.stages.seeds import derive_random, derive_seed
-from synthkit.stages.trial import Scores, open_trial
-
-How = Literal["draft", "repair", "restart"]
-
-
-class Attempt(BaseModel):
-    """One try at a task: where its code came from, each gate's verdict, and the scores when it passed all."""
-
-    task_id: str
-    number: int
-    how: How
-    code_hash: str
-    gate: str | None
-    reason: str | None
-    evidence: str
-    verdicts: list[Verdict]
-    scores: Scores | None
-    code: TaskCode
+from synthkit.stages.proposals import Proposal
+from synthkit.stages.trial import Scores
 
 
 class Verified(BaseModel):
@@ -77,26 +55,6 @@ class Rejected(BaseModel):
     evidence: str
 
 
-@dataclass(frozen=True)
-class Shop:
-    """What the work on every task needs. `record` is called with each attempt as it ends."""
-
-    stage: Stage
-    params: SelfDebugParams
-    client: ChatClient
-    data: Path
-    record: Callable[[Attempt], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One task: its proposal, its first draft, and the attempts that an interrupted run already made."""
-
-    proposal: Proposal
-    draft: Draft
-    past: tuple[Attempt, ...] = ()
-
-
 def params_of(stage: Stage) -> SelfDebugParams:
     assert isinstance(stage.params, SelfDebugParams)
     return stage.params
@@ -120,21 +78,6 @@ def open_shop(stage: Stage, record: Callable[[Attempt], None]) -> Shop:
     params = params_of(stage)
     client = ChatClient(params.teacher, stage.run_dir, stage.name)
     return Shop(stage, params, client, stage.input("02_datasets") / "data", record)
-
-
-def build_repair_prompt(shop_params: SelfDebugParams, job: Job, data: Path, last: Attempt) -> list[dict[str, str]]:
-    """The first request again, the teacher's answer to it, and what the gates said of that."""
-    return [
-        *build_code_prompt(shop_params, job, data, 1),
-        {"role": "assistant", "content": last.code.model_dump_json()},
-        *render_messages("task_repair", attempt=last.number + 1, gate=last.gate, reason=last.reason,
-                         evidence=last.evidence),
-    ]
-
-
-def build_code_prompt(shop_params: SelfDebugParams, job: Job, data: Path, attempt: int) -> list[dict[str, str]]:
-    return build_prompt(job.proposal, data / job.proposal.task_id, sample_rows=shop_params.sample_rows,
-                        time_limit_s=job.draft.time_limit_s, attempt=attempt)
 
 
 def show_prompt(stage: Stage, draft: Draft) -> list[dict[str, str]]:
@@ -193,48 +136,6 @@ def debug_task(shop: Shop, job: Job) -> Verified | Rejected:
     return publish(shop, job, attempts)
 
 
-def next_attempt(shop: Shop, job: Job, attempts: list[Attempt]) -> Attempt:
-    """The draft as it is, then what the teacher makes of the last failure; a bad reply is a failed attempt."""
-    number = len(attempts) + 1
-    if not attempts:
-        return try_code(shop, job, job.draft.code, "draft", number)
-    how: How = "restart"
-    if derive_random(shop.stage.seed, "p_debug", job.draft.task_id, number).random() < shop.params.p_debug:
-        how = "repair"
-    try:
-        return try_code(shop, job, ask_again(shop, job, attempts[-1], how), how, number)
-    except ReplyError as error:
-        verdict = Verdict(gate="reply", reason="bad_reply", evidence=error.cause)
-        return record_attempt(job, attempts[-1].code, how, number, [verdict], None)
-
-
-def ask_again(shop: Shop, job: Job, last: Attempt, how: How) -> TaskCode:
-    number = last.number + 1
-    if how == "repair":
-        messages = build_repair_prompt(shop.params, job, shop.data, last)
-    else:
-        messages = build_code_prompt(shop.params, job, shop.data, number)
-    seed = derive_seed(shop.stage.seed, "TaskCode", job.draft.task_id, number)
-    code, _ = shop.client.ask(messages, TaskCode, sample=number, seed=seed)
-    return code
-
-
-def try_code(shop: Shop, job: Job, code: TaskCode, how: How, number: int) -> Attempt:
-    """Put one version of a task's code through the gates."""
-    with open_trial(job.proposal, code, shop.data / job.proposal.task_id, time_limit_s=job.draft.time_limit_s,
-                    margin=shop.params.margin, seed=shop.stage.seed, sandbox=shop.params.sandbox) as trial:
-        return record_attempt(job, code, how, number, run_gates(trial), trial.scores)
-
-
-def record_attempt(job: Job, code: TaskCode, how: How, number: int, verdicts: list[Verdict],
-                   scores: Scores | None) -> Attempt:
-    last = verdicts[-1]
-    return Attempt(
-        task_id=job.draft.task_id, number=number, how=how, code_hash=hash_code(code), code=code, verdicts=verdicts,
-        scores=scores, gate=last.gate if last.reason else None, reason=last.reason, evidence=last.evidence,
-    )
-
-
 def publish(shop: Shop, job: Job, attempts: list[Attempt]) -> Verified:
     """Write the verified task with its scores into this stage's MLGym root."""
     proposal, last = job.proposal, attempts[-1]
@@ -259,11 +160,6 @@ def discard(job: Job, attempts: list[Attempt]) -> Rejected:
     last = attempts[-1]
     return Rejected(task_id=job.draft.task_id, title=job.draft.title, attempts=len(attempts), gate=str(last.gate),
                     reason=str(last.reason), evidence=last.evidence)
-
-
-def flatten(attempt: Attempt) -> dict[str, Any]:
-    row = attempt.model_dump(include={"task_id", "how", "gate", "reason", "evidence", "code_hash"})
-    return {"task_id": row.pop("task_id"), "try": attempt.number, **row}
 
 
 def load_attempts(stage: Stage) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import threading
 
 from synthkit.stages.forms import TaskCode
 
@@ -10,6 +11,7 @@ LIBRARIES = frozenset({"numpy", "pandas", "scipy", "sklearn"})
 NETWORK = frozenset({"socket", "ssl", "urllib", "http", "ftplib", "smtplib", "xmlrpc", "asyncio", "socketserver"})
 ABSOLUTE = re.compile(r"(?:~?/|[A-Za-z]:[\\/])[\w.]")
 ANSWERS = "answers.csv"
+_parsing = threading.Lock()
 
 
 class Refused(Exception):
@@ -34,8 +36,10 @@ def check_static(code: TaskCode) -> None:
 
 def parse_script(name: str, source: str) -> ast.Module:
     try:
-        return ast.parse(source)
-    except (SyntaxError, ValueError) as error:
+        # CPython 3.11 keeps the depth of its tree building per process: parsing in two threads raises SystemError.
+        with _parsing:
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         shown = source.splitlines()[line - 1].strip() if line and line <= len(source.splitlines()) else ""
         raise Refused("syntax_error", f"{name}, line {line}: {type(error).__name__}: "

@@ -8,8 +8,6 @@ unresumed one are the same.
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
-
 from synthkit.core.errors import ReplyError, StageError
 from synthkit.core.executor import map_items
 from synthkit.core.llm import ChatClient
@@ -17,61 +15,13 @@ from synthkit.core.params import TopicsParams
 from synthkit.core.prompts import render_messages
 from synthkit.core.records import append_record, read_records, write_records
 from synthkit.core.runs import Stage
-from synthkit.stages.forms import Text
 from synthkit.stages.grid import Cell, Grid, deal_cells, read_grid
+from synthkit.stages.harvest import Batch, Harvest, Topic, TopicBatch, collect
 from synthkit.stages.progress import Progress, follow
-from synthkit.stages.seeds import derive_random, derive_seed, make_slug
-from synthkit.stages.similarity import find_twin
+from synthkit.stages.seeds import derive_random, derive_seed
 
 ROUNDS = 8  # Requests of a round go out together; they see what the rounds before found, so there must be several.
 SHOWN = 80  # Titles that a request shows as taken.
-
-
-class TopicIdea(Cell):
-    """One topic as the teacher writes it."""
-
-    title: Text
-    summary: Text
-
-
-class TopicBatch(BaseModel):
-    """The form of one reply."""
-
-    topics: list[TopicIdea]
-
-
-class Topic(TopicIdea):
-    """A topic that was kept."""
-
-    id: str
-
-
-class RejectedIdea(TopicIdea):
-    """A topic that was not kept; `twin` is the one it repeats."""
-
-    batch: int
-    reason: str
-    twin: str | None = None
-    similarity: float | None = None
-
-
-class Batch(BaseModel):
-    """One request: the cells asked for and the ideas that came."""
-
-    number: int
-    cells: list[Cell]
-    ideas: list[TopicIdea] = []
-    error: str | None = None
-
-
-class Harvest(BaseModel):
-    """What a list of batches amounts to."""
-
-    topics: list[Topic] = []
-    rejected: list[RejectedIdea] = []
-    lost: dict[str, int] = {}
-    requested: int = 0
-    idle: int = 0
 
 
 def params_of(stage: Stage) -> TopicsParams:
@@ -101,7 +51,7 @@ def show_prompt(stage: Stage) -> list[dict[str, str]]:
 def preview(stage: Stage) -> list[dict[str, Any]]:
     """What comes of the first request, as rows, nothing recorded; the full run then has the reply for nothing."""
     batch = ask_batch(stage, open_client(stage), plan_first(stage), [])
-    return [topic.model_dump() for topic in collect([batch], params_of(stage), Harvest()).topics]
+    return [topic.model_dump() for topic in collect([batch], params_of(stage).similarity, Harvest()).topics]
 
 
 def plan_first(stage: Stage) -> Batch:
@@ -142,7 +92,7 @@ def sample_topics(stage: Stage, batches: list[Batch], harvest: Harvest) -> Itera
         check_same_cells(planned, known)
         before = len(harvest.topics)
         batches += [known[batch.number] for batch in planned]
-        collect(batches[-len(planned):], params, harvest)
+        collect(batches[-len(planned):], params.similarity, harvest)
         yield from harvest.topics[before:]
 
 
@@ -190,39 +140,6 @@ def check_same_cells(planned: list[Batch], known: dict[int, Batch]) -> None:
                              "set resume to never, so that the old topics are archived, or restore the grid")
 
 
-def collect(batches: list[Batch], params: TopicsParams, harvest: Harvest) -> Harvest:
-    """Add what more batches amount to. The whole harvest is a pure function of all batches in their order."""
-    for batch in batches:
-        before = len(harvest.topics)
-        harvest.requested += len(batch.cells)
-        count(harvest, "bad_reply" if batch.error else "not_given", len(batch.cells) - len(batch.ideas))
-        for idea in batch.ideas:
-            judge(harvest, idea, batch.number, params.similarity)
-        harvest.idle = 0 if len(harvest.topics) > before else harvest.idle + 1
-    return harvest
-
-
-def judge(harvest: Harvest, idea: TopicIdea, number: int, threshold: float) -> None:
-    """Keep an idea as the next topic, or reject it as a near-duplicate of one that is kept."""
-    twin, similarity = find_twin(text_of(idea), [text_of(topic) for topic in harvest.topics], threshold)
-    if twin is None:
-        ordinal = len(harvest.topics) + 1
-        harvest.topics.append(Topic(id=f"t{ordinal:03d}-{make_slug(idea.title)}", **idea.model_dump()))
-        return
-    count(harvest, "near_duplicate", 1)
-    harvest.rejected.append(RejectedIdea(**idea.model_dump(), batch=number, reason="near_duplicate",
-                                         twin=harvest.topics[twin].title, similarity=round(similarity, 4)))
-
-
-def text_of(idea: TopicIdea) -> str:
-    return f"{idea.title}. {idea.summary}"
-
-
-def count(harvest: Harvest, reason: str, n: int) -> None:
-    if n:
-        harvest.lost[reason] = harvest.lost.get(reason, 0) + n
-
-
 def load_topics(stage: Stage) -> list[dict[str, Any]]:
     """The kept topics as plain rows, for tables and plots."""
     return read_records(stage.dir / "topics.jsonl")
@@ -237,7 +154,7 @@ def read_batches(stage: Stage) -> list[Batch]:
 
 
 def harvest_of(stage: Stage) -> Harvest:
-    return collect(read_batches(stage), params_of(stage), Harvest())
+    return collect(read_batches(stage), params_of(stage).similarity, Harvest())
 
 
 def funnel(stage: Stage) -> tuple[int, int, dict[str, int]]:

@@ -6,7 +6,6 @@ tokens). The cap per task is ours. A bad rollout is a record, never a crash.
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -26,44 +25,13 @@ from synthkit.gym.agent import AGENT_PROMPTS, WORKSPACE, run_episode
 from synthkit.gym.environment import Environment
 from synthkit.gym.task import Task
 from synthkit.gym.trajectory import Trajectory
-from synthkit.stages.datasets import count_reasons
+from synthkit.stages.losses import count_reasons
 from synthkit.stages.progress import Progress, follow
+from synthkit.stages.rollouts import Rollout, judge_rollouts
 from synthkit.stages.seeds import derive_seed
 from synthkit.stages.self_debug import Verified
 
 Messages = list[dict[str, str]]
-# What ends an episode so that its record teaches something wrong, whatever was handed in at that moment.
-BROKEN_ENDINGS = {"exit_format": "format_exit", "exit_context": "context_exit", "exit_api": "api_exit",
-                  "early_exit": "early_exit"}
-FAILED_ENDINGS = {"submission_not_found": "no_submission", "evaluation_format_error": "bad_submission",
-                  "EvaluationTimeout": "evaluation_timeout", "skipped": "gave_up", "exit_forfeit": "gave_up"}
-
-
-class Rollout(BaseModel):
-    """One episode: `score` is on the private rows, `validated` the last score on the public ones.
-
-    `words` is a hash of the conversation, `reason` says why it was refused.
-    """
-
-    id: str
-    task_id: str
-    rollout: int
-    seed: int
-    exit_status: str
-    steps: int
-    n_tokens: int
-    score: float | None
-    validated: float | None
-    baseline: float | None
-    better: bool
-    tokens_in: int
-    tokens_out: int
-    usd: float
-    words: str
-    kept: bool = False
-    reason: str | None = None
-
-
 class Row(BaseModel):
     """One kept trajectory as a training row."""
 
@@ -204,35 +172,6 @@ def choose_counter(tokenizer: str) -> Callable[[Trajectory], int]:
         return len(known.apply_chat_template(trajectory.messages, return_dict=True)["input_ids"])
 
     return count
-
-
-def judge_rollouts(rows: list[Rollout], params: TrajectoriesParams) -> list[Rollout]:
-    """The filter: a pure function of all rollouts in their order."""
-    seen: set[tuple[str, str]] = set()
-    taken: Counter[str] = Counter()
-    judged = []
-    for row in rows:
-        reason = find_fault(row, params)
-        if reason is None and (row.task_id, row.words) in seen:
-            reason = "duplicate"
-        if reason is None and params.max_kept_per_task and taken[row.task_id] >= params.max_kept_per_task:
-            reason = "over_cap"
-        if reason is None:
-            seen.add((row.task_id, row.words))
-            taken[row.task_id] += 1
-        judged.append(row.model_copy(update={"kept": reason is None, "reason": reason}))
-    return judged
-
-
-def find_fault(row: Rollout, params: TrajectoriesParams) -> str | None:
-    """Why a rollout is not worth learning from; None when it is."""
-    for ending, reason in BROKEN_ENDINGS.items():
-        if ending in row.exit_status:
-            return reason
-    if row.score is None:
-        return next((reason for ending, reason in FAILED_ENDINGS.items() if row.exit_status.startswith(ending)),
-                    "no_submission")
-    return "too_long" if row.n_tokens > params.max_tokens else None
 
 
 def build_row(stage: Stage, row: Rollout) -> Row:

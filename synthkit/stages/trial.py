@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from synthkit.core.params import SandboxParams
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import place_files
-from synthkit.stages.datasets import Proposal
 from synthkit.stages.forms import TaskCode
 from synthkit.stages.metrics import Metric, build_metrics
+from synthkit.stages.proposals import Proposal
 from synthkit.stages.seeds import derive_seed
 
 
@@ -128,5 +128,5 @@ def own_score(trial: Trial, submission: bytes) -> float:
         answers, guess = answers.astype(str), guess.astype(str)
     try:
         return float(trial.metric.compute(answers.to_numpy(), guess.to_numpy()))
-    except ValueError:
+    except (ValueError, TypeError):
         return math.nan

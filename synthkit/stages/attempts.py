@@ -1,0 +1,120 @@
+"""Attempts at one task: its draft, and what the teacher makes of it after a gate has refused it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from synthkit.core.errors import ReplyError
+from synthkit.core.llm import ChatClient
+from synthkit.core.params import SelfDebugParams
+from synthkit.core.prompts import render_messages
+from synthkit.core.runs import Stage
+from synthkit.stages.codegen import build_prompt
+from synthkit.stages.drafting import Draft, hash_code
+from synthkit.stages.forms import TaskCode
+from synthkit.stages.gates import Verdict, run_gates
+from synthkit.stages.proposals import Proposal
+from synthkit.stages.seeds import derive_random, derive_seed
+from synthkit.stages.trial import Scores, open_trial
+
+How = Literal["draft", "repair", "restart"]
+
+
+class Attempt(BaseModel):
+    """One try at a task: where its code came from, each gate's verdict, and the scores when it passed all."""
+
+    task_id: str
+    number: int
+    how: How
+    code_hash: str
+    gate: str | None
+    reason: str | None
+    evidence: str
+    verdicts: list[Verdict]
+    scores: Scores | None
+    code: TaskCode
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What the work on every task needs. `record` is called with each attempt as it ends."""
+
+    stage: Stage
+    params: SelfDebugParams
+    client: ChatClient
+    data: Path
+    record: Callable[[Attempt], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task: its proposal, its first draft, and the attempts that an interrupted run already made."""
+
+    proposal: Proposal
+    draft: Draft
+    past: tuple[Attempt, ...] = ()
+
+
+def build_repair_prompt(shop_params: SelfDebugParams, job: Job, data: Path, last: Attempt) -> list[dict[str, str]]:
+    """The first request again, the teacher's answer to it, and what the gates said of that."""
+    return [
+        *build_code_prompt(shop_params, job, data, 1),
+        {"role": "assistant", "content": last.code.model_dump_json()},
+        *render_messages("task_repair", attempt=last.number + 1, gate=last.gate, reason=last.reason,
+                         evidence=last.evidence),
+    ]
+
+
+def build_code_prompt(shop_params: SelfDebugParams, job: Job, data: Path, attempt: int) -> list[dict[str, str]]:
+    return build_prompt(job.proposal, data / job.proposal.task_id, sample_rows=shop_params.sample_rows,
+                        time_limit_s=job.draft.time_limit_s, attempt=attempt)
+
+
+def next_attempt(shop: Shop, job: Job, attempts: list[Attempt]) -> Attempt:
+    """The draft as it is, then what the teacher makes of the last failure; a bad reply is a failed attempt."""
+    number = len(attempts) + 1
+    if not attempts:
+        return try_code(shop, job, job.draft.code, "draft", number)
+    how: How = "restart"
+    if derive_random(shop.stage.seed, "p_debug", job.draft.task_id, number).random() < shop.params.p_debug:
+        how = "repair"
+    try:
+        return try_code(shop, job, ask_again(shop, job, attempts[-1], how), how, number)
+    except ReplyError as error:
+        verdict = Verdict(gate="reply", reason="bad_reply", evidence=error.cause)
+        return record_attempt(job, attempts[-1].code, how, number, [verdict], None)
+
+
+def ask_again(shop: Shop, job: Job, last: Attempt, how: How) -> TaskCode:
+    number = last.number + 1
+    if how == "repair":
+        messages = build_repair_prompt(shop.params, job, shop.data, last)
+    else:
+        messages = build_code_prompt(shop.params, job, shop.data, number)
+    seed = derive_seed(shop.stage.seed, "TaskCode", job.draft.task_id, number)
+    code, _ = shop.client.ask(messages, TaskCode, sample=number, seed=seed)
+    return code
+
+
+def try_code(shop: Shop, job: Job, code: TaskCode, how: How, number: int) -> Attempt:
+    """Put one version of a task's code through the gates."""
+    with open_trial(job.proposal, code, shop.data / job.proposal.task_id, time_limit_s=job.draft.time_limit_s,
+                    margin=shop.params.margin, seed=shop.stage.seed, sandbox=shop.params.sandbox) as trial:
+        return record_attempt(job, code, how, number, run_gates(trial), trial.scores)
+
+
+def record_attempt(job: Job, code: TaskCode, how: How, number: int, verdicts: list[Verdict],
+                   scores: Scores | None) -> Attempt:
+    last = verdicts[-1]
+    return Attempt(
+        task_id=job.draft.task_id, number=number, how=how, code_hash=hash_code(code), code=code, verdicts=verdicts,
+        scores=scores, gate=last.gate if last.reason else None, reason=last.reason, evidence=last.evidence,
+    )
+
+
+def flatten(attempt: Attempt) -> dict[str, Any]:
+    row = attempt.model_dump(include={"task_id", "how", "gate", "reason", "evidence", "code_hash"})
+    return {"task_id": row.pop("task_id"), "try": attempt.number, **row}

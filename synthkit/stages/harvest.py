@@ -1,0 +1,88 @@
+"""What a list of replies amounts to: topics that were kept, ideas that repeat one, and what never came."""
+
+from pydantic import BaseModel
+
+from synthkit.stages.forms import Text
+from synthkit.stages.grid import Cell
+from synthkit.stages.seeds import make_slug
+from synthkit.stages.similarity import find_twin
+
+
+class TopicIdea(Cell):
+    """One topic as the teacher writes it."""
+
+    title: Text
+    summary: Text
+
+
+class TopicBatch(BaseModel):
+    """The form of one reply."""
+
+    topics: list[TopicIdea]
+
+
+class Topic(TopicIdea):
+    """A topic that was kept."""
+
+    id: str
+
+
+class RejectedIdea(TopicIdea):
+    """A topic that was not kept; `twin` is the one it repeats."""
+
+    batch: int
+    reason: str
+    twin: str | None = None
+    similarity: float | None = None
+
+
+class Batch(BaseModel):
+    """One request: the cells asked for and the ideas that came."""
+
+    number: int
+    cells: list[Cell]
+    ideas: list[TopicIdea] = []
+    error: str | None = None
+
+
+class Harvest(BaseModel):
+    """What a list of batches amounts to."""
+
+    topics: list[Topic] = []
+    rejected: list[RejectedIdea] = []
+    lost: dict[str, int] = {}
+    requested: int = 0
+    idle: int = 0
+
+
+def collect(batches: list[Batch], similarity: float, harvest: Harvest) -> Harvest:
+    """Add what more batches amount to. The whole harvest is a pure function of all batches in their order."""
+    for batch in batches:
+        before = len(harvest.topics)
+        harvest.requested += len(batch.cells)
+        count(harvest, "bad_reply" if batch.error else "not_given", len(batch.cells) - len(batch.ideas))
+        for idea in batch.ideas:
+            judge(harvest, idea, batch.number, similarity)
+        harvest.idle = 0 if len(harvest.topics) > before else harvest.idle + 1
+    return harvest
+
+
+def judge(harvest: Harvest, idea: TopicIdea, number: int, threshold: float) -> None:
+    """Keep an idea as the next topic, or reject it as a near-duplicate of one that is kept."""
+    twin, similarity = find_twin(text_of(idea), [text_of(topic) for topic in harvest.topics], threshold)
+    if twin is None:
+        ordinal = len(harvest.topics) + 1
+        harvest.topics.append(Topic(id=f"t{ordinal:03d}-{make_slug(idea.title)}", **idea.model_dump()))
+        return
+    count(harvest, "near_duplicate", 1)
+    harvest.rejected.append(RejectedIdea(**idea.model_dump(), batch=number, reason="near_duplicate",
+                                         twin=harvest.topics[twin].title, similarity=round(similarity, 4)))
+
+
+def text_of(idea: TopicIdea) -> str:
+    return f"{idea.title}. {idea.summary}"
+
+
+def count(harvest: Harvest, reason: str, n: int) -> None:
+    if n:
+        harvest.lost[reason] = harvest.lost.get(reason, 0) + n

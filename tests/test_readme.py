@@ -1,0 +1,49 @@
+"""The README's commands, files and links are those of the repository; its figures come from a real run."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from synthkit.cli import build_parser, choose_stages
+from synthkit.core.loading import load_params
+from synthkit.core.params import STAGES
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.S))
+INLINE = re.findall(r"`((?:synthkit|make) [^`]+)`", TEXT)
+COMMANDS = [line for line in BLOCKS.splitlines() if line.strip()] + INLINE
+
+
+def test_there_are_commands() -> None:
+    assert sum("make " in command for command in COMMANDS) >= 3
+    assert sum("synthkit run" in command for command in COMMANDS) >= 3
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_is_one_that_the_kit_has(command: str) -> None:
+    words = shlex.split(command, comments=True)
+    if words[0] == "make":
+        assert subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True).returncode == 0
+        return
+    args = build_parser().parse_args(words[1:])
+    if words[1] == "run":
+        choose_stages(args.only or args.first, args.only or args.last)
+        load_params([ROOT / "params" / "base.yaml", ROOT / args.params], args.sets, args.run)
+
+
+def test_links_and_files_exist() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", TEXT) if not link.startswith("http")]
+    files = re.findall(r"`((?:params|synthkit|notebooks)/[\w./-]+)`", TEXT)
+    assert [name for name in links + files if not (ROOT / name).exists()] == []
+
+
+def test_every_stage_has_its_row() -> None:
+    assert [name for name in STAGES if f"| `{name}` |" not in TEXT] == []
+
+
+def test_no_figure_is_left_open() -> None:
+    assert re.findall(r"@@\w+@@", TEXT) == []
