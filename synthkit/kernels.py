@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
@@ -70,11 +71,11 @@ def execute_notebook(source: Path, output: Path, params: StageParams, root: Path
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         strip_exercises(source, stripped)
-        with kernel_environment(name, attempt):
+        with kernel_environment(name, attempt), TemporaryDirectory(prefix="synthkit-") as sockets:
             papermill.execute_notebook(
                 str(stripped), str(output), parameters=params.model_dump(), cwd=str(root), progress_bar=False,
                 kernel_name="python3", kernel_manager_class=WatchedKernel,
-                config=Config({"KernelManager": {"transport": "ipc"}, "WatchedKernel": {"log_path": str(log)}}),
+                config=configure_kernel(Path(sockets), log),
             )
         log.unlink(missing_ok=True)
     except PapermillExecutionError as error:
@@ -85,6 +86,11 @@ def execute_notebook(source: Path, output: Path, params: StageParams, root: Path
         raise explain_os(name, error) from error
     finally:
         stripped.unlink(missing_ok=True)
+
+
+def configure_kernel(sockets: Path, log: Path) -> Config:
+    """Sockets in a folder of the kernel's own: no network is needed, and two runs never take each other's names."""
+    return Config({"WatchedKernel": {"transport": "ipc", "ip": str(sockets / "kernel"), "log_path": str(log)}})
 
 
 def explain_cell(name: str, error: Any, output: Path) -> StageError:

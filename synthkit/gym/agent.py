@@ -59,16 +59,19 @@ class Agent:
 
 
 def run_episode(task: Task, model: "Callable[[Messages], Reply]", sandbox: SandboxParams, *, max_steps: int, name: str,
-                training_timeout_s: int | None = None, history: str = "default", seed: int = 0) -> Trajectory:
+                training_timeout_s: int | None = None, history: str = "default", seed: int = 0,
+                shadow: bool = False) -> Trajectory:
     """Play a task with a model from start to end. A bad rollout is a Trajectory that says so, not an exception.
 
-    `name` is the model's name in the trajectory; `history` is 'default' or 'last5'. Raises what a person has to act
-    on: SandboxError when none can be started, BudgetError, EndpointError that no retry can mend.
+    `name` is the model's name in the trajectory; `history` is 'default' or 'last5'; `shadow` as in Environment.
+    Raises what a person has to act on: SandboxError when none can be started, BudgetError, EndpointError that no retry
+    can mend.
     """
     started = time.monotonic()
     agent = Agent(model, history)
     trajectory = Trajectory(task.id, name, seed=seed)
-    with Environment(task, sandbox, max_steps=max_steps, training_timeout_s=training_timeout_s, seed=seed) as env:
+    with Environment(task, sandbox, max_steps=max_steps, training_timeout_s=training_timeout_s, seed=seed,
+                     shadow=shadow) as env:
         observation, _ = env.reset()
         try:
             while not env.done:
@@ -109,7 +112,7 @@ def end_early(env: Environment, agent: Agent, trajectory: Trajectory, why: str) 
 def record_outcome(env: Environment, agent: Agent, trajectory: Trajectory) -> None:
     trajectory.exit_status, trajectory.reward = env.exit_status, env.reward
     trajectory.scores, trajectory.parts, trajectory.baseline = env.scores, env.parts, env.baseline
-    trajectory.messages = agent.messages
+    trajectory.shadow_scores, trajectory.messages = env.shadow_scores, agent.messages
     trajectory.n_tokens = estimate_tokens(agent.messages)
     trajectory.tokens_in = sum(reply.tokens_in for reply in agent.replies)
     trajectory.tokens_out = sum(reply.tokens_out for reply in agent.replies)

@@ -43,13 +43,15 @@ class Environment:
 
     `max_steps` counts actions; `training_timeout_s` bounds an action that runs Python (None takes the task's own, then
     MLGym's 3600 s), any other action has 25 s. `scores` and `parts` grow with each scored validate and submit;
-    `baseline` is the score that results are compared with, `baseline_public` the one that the agent sees.
+    `baseline` is the score that results are compared with, `baseline_public` the one that the agent sees. With `shadow`
+    every validated submission is scored on the private rows too, into `shadow_scores`, which the agent never sees.
     Raises SandboxError when no sandbox can be started.
     """
 
     def __init__(self, task: Task, sandbox: SandboxParams, *, max_steps: int, training_timeout_s: int | None = None,
-                 seed: int = 0):
+                 seed: int = 0, shadow: bool = False):
         self.task, self.params, self.max_steps, self.seed = task, sandbox, max_steps, seed
+        self.shadow = shadow and task.meta.score_on == "halves"
         self.training_timeout_s = training_timeout_s or task.config.training_timeout or TRAINING_TIMEOUT_S
         self.baseline: Metrics = {}
         self.baseline_public: Metrics = {}
@@ -59,6 +61,7 @@ class Environment:
     def _clear(self) -> None:
         self.scores: list[Metrics] = []
         self.parts: list[str] = []
+        self.shadow_scores: list[Metrics] = []
         self.steps_taken, self.reward, self.exit_status = 0, 0.0, ""
 
     def __enter__(self) -> "Environment":
@@ -138,6 +141,9 @@ class Environment:
         if score.metrics is None:
             missing = score.failure == "submission_not_found"
             return f"{SUBMISSION} is missing." if missing else f"Invalid submission: {score.message}"
+        if self.shadow:
+            unseen = score_submission(self.task, self.workspace / SUBMISSION, "private", self.params)
+            self.shadow_scores += [unseen.metrics] if unseen.metrics else []
         return "\n".join([
             f"Your {SUBMISSION} is valid.",
             f"Baseline score: {format_metrics(self.baseline_public) or 'NA'}",

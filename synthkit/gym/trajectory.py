@@ -33,7 +33,8 @@ class Trajectory:
     """An episode from its first message to its exit status.
 
     `messages` is the whole conversation, requests to mend a malformed reply left out. `scores` has one entry per scored
-    validate and, last, the submission's; `parts` names the rows each is on: public, private or all. Money in USD,
+    validate and, last, the submission's; `parts` names the rows each is on: public, private or all. `shadow_scores`
+    are validated submissions on the private rows, which the agent did not see. Money in USD,
     `seconds` is wall time.
     """
 
@@ -44,6 +45,7 @@ class Trajectory:
     messages: list[dict[str, str]] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
+    shadow_scores: list[dict[str, float]] = field(default_factory=list)
     baseline: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     reward: float = 0.0
@@ -107,7 +109,7 @@ class Trajectory:
 
 
 # Fields of a Trajectory that MLGym's format has no place for.
-OWN = ("model", "parts", "seed", "reward", "seconds", "n_tokens")
+OWN = ("model", "parts", "shadow_scores", "seed", "reward", "seconds", "n_tokens")
 STEP_FIELDS = ("state", "response", "thought", "action", "execution_time", "observation")
 
 

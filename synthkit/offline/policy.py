@@ -16,7 +16,6 @@ LOOKS = (
     ("I start with the files.", "ls -F . data"),
     ("I look at the first rows of the data.", "head -n 3 data/train.csv"),
     ("I read the baseline first.", "cat baseline.py"),
-    ("I check how the task is scored.", "cat evaluate.py"),
     ("I check what a submission looks like.", "head -n 3 data/sample_submission.csv"),
     ("I check size and types of the columns.",
      "python -c \"import pandas as pd; d = pd.read_csv('data/train.csv'); print(d.shape, d.dtypes.value_counts())\""),

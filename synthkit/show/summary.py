@@ -65,7 +65,10 @@ def read_aup(run_dir: Path) -> tuple[Aup, dict[str, Any]]:
 
 
 def summarize_models(scores: pd.DataFrame, aup: Aup) -> list[dict[str, Any]]:
-    """One row a model, in the order of scores.csv: AUP, share of valid submissions, tasks above the baseline."""
+    """One row a model, in the order of scores.csv: AUP, share of valid submissions, tasks above the baseline.
+
+    A task counts as above the baseline when more than half of its runs end above it; a run without a score does not.
+    """
     rows = []
     for name, runs in scores.groupby("model", sort=False):
         rows.append({
@@ -73,11 +76,17 @@ def summarize_models(scores: pd.DataFrame, aup: Aup) -> list[dict[str, Any]]:
             "aup_best": aup.aup["best"][name],
             "aup_last": aup.aup["last"][name],
             "valid_submission_rate": float(runs["valid"].mean()),
-            "tasks_above_baseline": int(runs.loc[is_above_baseline(runs), "task"].nunique()),
+            "tasks_above_baseline": count_tasks_above(runs),
             "tasks": int(runs["task"].nunique()),
             "runs": len(runs),
         })
     return rows
+
+
+def count_tasks_above(runs: pd.DataFrame) -> int:
+    """On how many tasks most runs end above the baseline."""
+    shares = is_above_baseline(runs, "score_last").groupby(runs["task"]).mean()
+    return int((shares > 0.5).sum())
 
 
 def is_above_baseline(scores: pd.DataFrame, column: str = "score_best") -> pd.Series:

@@ -132,21 +132,25 @@ def play(stage: Stage, episode: Episode, chat: Chat) -> Run:
     trajectory = run_episode(
         episode.task, lambda messages: chat(messages, sample=episode.run, seed=episode.seed), params.sandbox,
         max_steps=params.max_steps, name=episode.model, history=params.history, seed=episode.seed,
+        shadow=True,
     )
     trajectory.save(stage.dir / "trajectories" / episode.model / episode.task.id / str(episode.run))
     return summarise_run(episode, trajectory)
 
 
 def summarise_run(episode: Episode, trajectory: Trajectory) -> Run:
-    """Best and last score of a run. Only scores on the baseline's own rows count: never a public-part validate."""
-    task = episode.task
+    """Best and last score of a run, both on the rows of the baseline's score, never on the public part.
+
+    Best is over everything that was validated or handed in, scored where the agent could not see it.
+    """
+    task, metric = episode.task, str(episode.task.metric)
     part = "all" if task.meta.score_on == "all" else "private"
-    metric = str(task.metric)
-    scores = [s[metric] for s, p in zip(trajectory.scores, trajectory.parts, strict=True) if p == part and metric in s]
-    scores = [s for s in scores if np.isfinite(s)]
-    best = (max if task.direction == "maximize" else min)(scores) if scores else None
+    final = [s for s, p in zip(trajectory.scores, trajectory.parts, strict=True) if p == part]
+    values = [s[metric] for s in trajectory.shadow_scores + final if np.isfinite(s.get(metric, np.nan))]
+    last = final[-1].get(metric) if final else None
+    best = (max if task.direction == "maximize" else min)(values) if values else None
     return Run(
-        model=episode.model, task=task.id, run=episode.run, score_best=best, score_last=scores[-1] if scores else None,
+        model=episode.model, task=task.id, run=episode.run, score_best=best, score_last=last,
         baseline=trajectory.baseline[metric], direction=task.direction, valid=trajectory.final_score is not None,
         exit_status=trajectory.exit_status, steps=len(trajectory.steps),
         tokens_in=trajectory.tokens_in, tokens_out=trajectory.tokens_out,

@@ -181,11 +181,11 @@ def log_callback(stage: Stage, progress: Callable[[str], None] | None) -> Any:
     class Log(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kw: Any) -> None:
             row = {new: logs[old] for old, new in FIELDS.items() if logs and old in logs}
-            if not row:
+            if "loss" not in row:
                 return
             append_record(stage.dir / "training_log.jsonl", {"step": state.global_step, "epoch": state.epoch, **row})
             if progress:
-                progress(f"step {state.global_step}/{state.max_steps} loss {row.get('loss', float('nan')):.3f}")
+                progress(f"step {state.global_step}/{state.max_steps} loss {row['loss']:.3f}")
 
     return Log()
 

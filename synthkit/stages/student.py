@@ -70,7 +70,7 @@ def build_scratch_model(
 
 
 def load_pretrained(model: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """A Hub model or folder: safetensors only, no remote code. Its chat template becomes ours; HF_TOKEN is used if set."""
+    """A Hub model or folder, its chat template replaced by ours. Safetensors only; no remote code is run."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
