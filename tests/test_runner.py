@@ -116,6 +116,11 @@ def test_what_is_wrong_is_found_before_a_kernel_starts(repo: Path, capsys: pytes
     assert not (repo / "outputs").exists()
 
 
+def test_kernels_of_two_runs_share_no_sockets(repo: Path) -> None:
+    write_notebook(repo, "01_topics", "from pathlib import Path; assert not list(Path().glob('*-ipc-*'))")
+    assert run("--to", "01") == 0
+
+
 def test_a_second_run_in_the_same_folder_is_refused(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = repo / "outputs" / "offline"
     folder.mkdir(parents=True)

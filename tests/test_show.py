@@ -23,11 +23,11 @@ EVIL = "<script>alert(1)</script>\x1b[31mred\x1b[0m\x1b]0;title\x07\u202e"
 
 
 def make_scores() -> pd.DataFrame:
-    """Two tasks, three models, two runs each; the base model never has a score."""
+    """Two tasks, three models, three runs each; the base model never has a score."""
     rows = []
     for task, direction, baseline, good in (("alpha", "maximize", 0.8, 0.9), ("beta", "minimize", 10.0, 8.0)):
         for model in ("base", "student", "teacher"):
-            for run in range(2):
+            for run in range(3):
                 score = np.nan if model == "base" else good if run else baseline
                 rows.append({"model": model, "task": task, "run": run, "score_best": score, "score_last": score,
                              "baseline": baseline, "direction": direction, "valid": model != "base",
@@ -89,7 +89,7 @@ def test_text_is_cleaned_cut_and_escaped() -> None:
 def test_gain_and_wins_follow_the_metrics_direction() -> None:
     scores = make_scores()
     won = scores[is_above_baseline(scores)]
-    assert set(zip(won["model"], won["run"], strict=True)) == {("student", 1), ("teacher", 1)}
+    assert set(zip(won["model"], won["run"], strict=True)) == {("student", 1), ("student", 2), ("teacher", 1), ("teacher", 2)}
     assert sorted(set(measure_gain(scores).dropna().round(6))) == [0.0, 12.5, 20.0]
 
 
@@ -144,7 +144,7 @@ def test_summary_has_the_agreed_form(run_dir: Path) -> None:
     assert set(summary["stages"][0]) == {"name", "requested", "kept", "lost", "seconds", "tokens", "usd"}
     base, student, _ = summary["models"]
     assert base == {"name": "base", "aup_best": 0.0, "aup_last": 0.0, "valid_submission_rate": 0.0,
-                    "tasks_above_baseline": 0, "tasks": 2, "runs": 4}
+                    "tasks_above_baseline": 0, "tasks": 2, "runs": 6}
     assert student["valid_submission_rate"] == 1.0 and student["tasks_above_baseline"] == 2
     assert summary["aup_difference"] == {"models": ["student", "base"], "value": 0.15, "low": 0.1, "high": 0.2}
     assert summary["max_tau"] == 0.2 and "baseline" in summary["pool"]
