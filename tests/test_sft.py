@@ -6,11 +6,10 @@ import pytest
 
 from synthkit.core.errors import ParamError, ReplyError, StageError
 from synthkit.core.local_chat import LocalChat
-from synthkit.core.params import SftParams
 from synthkit.core.records import write_json, write_records
-from synthkit.core.runs import Stage, open_stage
+from synthkit.core.runs import Stage, check_params, open_stage
 from synthkit.stages import sft
-from synthkit.stages.student import build_student, train_tokenizer
+from synthkit.stages.student import train_tokenizer
 
 TINY = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2, "kv_heads": 1}
 WORDS = "read the data, run the baseline, validate, submit; accuracy rmse 0.123 data/train.csv"
@@ -94,6 +93,7 @@ def test_numbers_and_names_survive_the_tokenizer():
     assert [tokenizer.decode([t]) for t in tokenizer.encode("812")] == ["8", "1", "2"]
 
 
-def test_model_or_from_scratch_but_not_both():
-    with pytest.raises(ParamError, match="exactly one"):
-        build_student(SftParams(model="Qwen/Qwen3-0.6B"), [])
+@pytest.mark.parametrize("values", [{"model": "Qwen/Qwen3-0.6B"}, {"from_scratch": None}])
+def test_model_or_from_scratch_but_not_both(stage: Stage, values: dict):
+    with pytest.raises(ParamError, match="exactly one of model and from_scratch"):
+        check_params("06_sft", values)

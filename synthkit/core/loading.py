@@ -143,6 +143,8 @@ def find_secrets(values: Any, place: str = "") -> list[str]:
 def describe_fault(section: str, model: type[BaseModel], fault: Mapping[str, Any], own: Any) -> str:
     """One line a fault: where, what, and the nearest known name or what YAML made of the value."""
     loc = [str(part) for part in fault["loc"]]
+    if not loc:
+        return f"{section}: {fault['msg'].removeprefix('Value error, ')}"
     shared = loc[0] in (*SHARED, *RUN_FIELDS) and not has_path(own, loc)
     place = ".".join(["run", *loc] if shared and loc[0] in RUN_FIELDS else loc if shared else [section, *loc])
     if fault["type"] == "extra_forbidden":

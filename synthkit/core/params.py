@@ -5,9 +5,9 @@ sections. Fields marked with `free()` change cost or speed, never results, and s
 fingerprint.
 """
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Resume = Literal["never", "if_possible", "always"]
 
@@ -156,6 +156,12 @@ class SftParams(StageParams):
     batch_size: int = Field(1, ge=1)
     gradient_accumulation: int = Field(1, ge=1)
     bf16: bool = False
+
+    @model_validator(mode="after")
+    def check_start(self) -> Self:
+        if (self.model is None) == (self.from_scratch is None):
+            raise ValueError("exactly one of model and from_scratch has to be given; set the other to null")
+        return self
 
 
 class StudentParams(Strict):

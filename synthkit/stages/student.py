@@ -20,11 +20,6 @@ SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 def build_student(params: SftParams, texts: Iterable[str]) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     """The base student that training starts from; `texts` feed the tokenizer of a from-scratch student."""
-    if (params.model is None) == (params.from_scratch is None):
-        raise ParamError(
-            "06_sft: exactly one of `model` and `from_scratch` has to be given",
-            "set `model` to a Hub id and `from_scratch` to null, or the other way round",
-        )
     if params.from_scratch is not None:
         tokenizer = train_tokenizer(texts, params.from_scratch.vocab_size)
         return build_scratch_model(params.from_scratch, tokenizer, params.max_length, params.seed), tokenizer
