@@ -37,7 +37,7 @@ def test_every_profile_is_valid(path: Path) -> None:
 def test_layers_above_win_and_sections_flow_into_the_stages(tmp_path: Path) -> None:
     below = write(tmp_path / "a.yaml", "run: {seed: 1}\nteacher: {model: a, timeout_s: 5}\ntopics: {n_topics: 4}\n")
     above = write(tmp_path / "b.yaml", "teacher: {model: b}\nself_debug:\n  teacher: {model: c}\ntrajectories:\n")
-    stages = load_params([below, above], ["topics.n_topics=6", "run.seed=2", "sft.from_scratch=null",
+    stages = load_params([below, above], ["topics.n_topics=6", "run.seed=2", "sft.from_scratch=null", "sft.model=m",
                                           "sft.lora.r=8", "hub.token_env=T", "sandbox.cpu_s=9"], run="mine")
     assert {stage.seed for stage in stages.values()} == {2}
     assert {stage.run_dir for stage in stages.values()} == {"outputs/mine"}
