@@ -93,6 +93,20 @@ def test_numbers_and_names_survive_the_tokenizer():
     assert [tokenizer.decode([t]) for t in tokenizer.encode("812")] == ["8", "1", "2"]
 
 
+def test_a_pretrained_model_takes_lora_through_the_same_code(stage: Stage):
+    sft.run(stage)
+    sft.finish(stage)
+    folder = stage.dir.rename(stage.run_dir / "pretrained") / "student"
+    values = {"run_dir": "outputs/r", "model": str(folder), "from_scratch": None, "lora": {"r": 4, "alpha": 8},
+              "epochs": 1.0, "max_length": 256}
+    tuned = open_stage("06_sft", values)
+    sft.run(tuned)
+    check_local_chat(str(tuned.dir / "student"))
+    names = {path.name for path in (tuned.dir / "student").iterdir()}
+    assert "model.safetensors" in names and not any("adapter" in name for name in names), "LoRA is merged"
+    assert not (tuned.dir / "base" / "model.safetensors").exists(), "a given base model is named, not copied"
+
+
 @pytest.mark.parametrize("values", [{"model": "Qwen/Qwen3-0.6B"}, {"from_scratch": None}])
 def test_model_or_from_scratch_but_not_both(stage: Stage, values: dict):
     with pytest.raises(ParamError, match="exactly one of model and from_scratch"):
