@@ -1,12 +1,15 @@
 """The map over items: results as they come, failures as data, and a clean stop for what a person must act on."""
 
 import errno
+import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
 from synthkit.core.errors import BudgetError, EndpointError, RecordError, ReplyError, SandboxError
 from synthkit.core.executor import map_items
+from synthkit.core.records import explain_full_disk
 
 
 def test_every_item_comes_with_its_result_or_its_failure() -> None:
@@ -87,6 +90,15 @@ def test_a_full_disk_is_not_an_items_own_failure() -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "tasks/t1/train.csv")
 
     with pytest.raises(RecordError, match=r"the disk is full: tasks/t1/train\.csv"):
+        list(map_items(work, range(3), workers=2))
+
+
+def test_a_full_disk_that_was_explained_keeps_the_name_of_its_file() -> None:
+    def work(n: int) -> None:
+        with explain_full_disk(Path("run/ledger.sqlite")):
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with pytest.raises(RecordError, match=r"the disk is full: run/ledger\.sqlite"):
         list(map_items(work, range(3), workers=2))
 
 

@@ -88,11 +88,12 @@ def stage_usage(run_dir: Path, stage: str) -> tuple[int, float]:
 
 def open_database(path: Path) -> sqlite3.Connection:
     """A connection that waits for other writers, and of which a power cut takes at most the last moments."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    db = sqlite3.connect(path, timeout=60, isolation_level=None)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    return db
+    with explain_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = sqlite3.connect(path, timeout=60, isolation_level=None)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        return db
 
 
 def is_alive(pid: int, started: float) -> bool:

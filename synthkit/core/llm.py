@@ -182,9 +182,9 @@ class ReplyCache:
         return self.local.db
 
     def get(self, key: str) -> Reply | None:
-        row = self.connection().execute(
-            "SELECT text, tokens_in, tokens_out FROM replies WHERE key = ?", (key,)
-        ).fetchone()
+        with explain_full_disk(self.path):
+            found = self.connection().execute("SELECT text, tokens_in, tokens_out FROM replies WHERE key = ?", (key,))
+            row = found.fetchone()
         return Reply(row[0], row[1], row[2], 0.0, cached=True) if row else None
 
     def put(self, key: str, reply: Reply) -> None:

@@ -178,7 +178,7 @@ class MlgymEvalParams(StageParams):
     runs: int = Field(5, ge=1, description="seeded runs per model and task (paper: 64)")
     max_steps: int = Field(16, ge=1, description="rounds (paper: 50)")
     history: Literal["default", "last5"] = Field("default", description="MLGym's own default is last5")
-    workers: int = free(10, ge=1)
+    workers: int = free(16, ge=1)
     student: StudentParams = StudentParams()
     teacher: TeacherParams = TeacherParams()
     sandbox: SandboxParams = SandboxParams()

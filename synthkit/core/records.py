@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from synthkit.core.errors import RecordError
 
 M = TypeVar("M", bound=BaseModel)
+SQLITE_FULL = ("database or disk is full", "disk I/O error")
 _lock = threading.Lock()
 
 
@@ -116,6 +117,8 @@ def explain_full_disk(path: Path) -> Iterator[None]:
     """Around a write: a full disk becomes a RecordError with cause and fix; other errors pass."""
     try:
         yield
+    except RecordError:
+        raise
     except Exception as error:
         if not is_disk_full(error):
             raise
@@ -124,9 +127,12 @@ def explain_full_disk(path: Path) -> Iterator[None]:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, says that no space is left: the system's, or sqlite's."""
+    """Whether an error, or what caused it, says that no space is left: the system's, or sqlite's.
+
+    On a full disk sqlite also speaks of an I/O error, when its shared index cannot grow.
+    """
     while error is not None:
-        if isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error):
+        if isinstance(error, sqlite3.OperationalError) and str(error) in SQLITE_FULL:
             return True
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

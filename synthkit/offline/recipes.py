@@ -9,9 +9,9 @@ import random
 from dataclasses import dataclass
 
 SCRIPT = '''import pandas as pd
-{imports}
+from {module} import {name} as Model
 
-model = {build}
+model = Model(random_state={seed})
 train = pd.read_csv("data/train.csv")
 test = pd.read_csv("data/test.csv")
 target = pd.read_csv("data/sample_submission.csv").columns[1]
@@ -22,7 +22,6 @@ pred = model.predict(x[len(train):])
 pd.DataFrame({{"id": test["id"], target: pred}}).to_csv("submission.csv", index=False)
 print("wrote", len(pred), "rows")'''
 
-PIPELINE = "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import StandardScaler\n"
 FAMILIES = {"hgb": "HistGradientBoosting", "rf": "RandomForest", "et": "ExtraTrees"}
 
 
@@ -51,30 +50,13 @@ def order_recipes(rng: random.Random) -> list[str]:
 
 def name_model(recipe: str, kind: str) -> str:
     """The scikit-learn class behind a recipe, for a task kind ('classification' or 'regression')."""
-    suffix = "Classifier" if kind == "classification" else "Regressor"
     if recipe == "linear":
-        return "LogisticRegression" if kind == "classification" else "Ridge"
-    return FAMILIES[recipe] + suffix
+        return "RidgeClassifier" if kind == "classification" else "Ridge"
+    return FAMILIES[recipe] + ("Classifier" if kind == "classification" else "Regressor")
 
 
 def write_script(recipe: str, kind: str, rng: random.Random) -> str:
-    """A whole solution script for a task kind."""
+    """A whole solution script for a task kind; all models are built with their defaults and a seed."""
+    module = "sklearn.linear_model" if recipe == "linear" else "sklearn.ensemble"
     name = name_model(recipe, kind)
-    model = f"{name}({choose_options(recipe, kind, rng)})"
-    linear = recipe == "linear"
-    module = f"{PIPELINE}from sklearn.linear_model" if linear else "from sklearn.ensemble"
-    return SCRIPT.format(
-        imports=f"{module} import {name}",
-        build=f"make_pipeline(StandardScaler(), {model})" if linear else model,
-        fill=rng.choice([0, -1]),
-    )
-
-
-def choose_options(recipe: str, kind: str, rng: random.Random) -> str:
-    """Hyper-parameters by seeded choice."""
-    if recipe == "linear":
-        return "max_iter=1000" if kind == "classification" else f"alpha={rng.choice([1.0, 10.0])}"
-    seed = f"random_state={rng.randrange(10)}"
-    if recipe == "hgb":
-        return f"learning_rate={rng.choice([0.05, 0.1])}, max_iter={rng.choice([40, 60])}, {seed}"
-    return f"n_estimators={rng.choice([100, 200])}, min_samples_leaf={rng.choice([1, 2, 3])}, {seed}"
+    return SCRIPT.format(module=module, name=name, seed=rng.randrange(100), fill=rng.choice([0, -1]))
