@@ -55,7 +55,7 @@ def test_a_whole_evaluation_resumes_and_tells_good_from_bad(stage: Stage, monkey
     def fake_model(_: Stage, name: str) -> object:
         def chat(messages: list[dict], *, sample: int, seed: int) -> Reply:
             calls[name] += 1
-            text = "mumble" if name == "base" else next_action(messages, 3 + sample)
+            text = "mumble" if name == "base" else next_action(messages, 23 + sample)
             return Reply(text, 1, 1, 0.0, cached=False)
 
         from contextlib import nullcontext

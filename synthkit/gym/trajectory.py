@@ -45,7 +45,6 @@ class Trajectory:
     messages: list[dict[str, str]] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
-    shadow_scores: list[dict[str, float]] = field(default_factory=list)
     baseline: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     reward: float = 0.0
@@ -55,6 +54,7 @@ class Trajectory:
     api_calls: int = 0
     seconds: float = 0.0
     n_tokens: int = 0
+    shadow_scores: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def final_score(self) -> dict[str, float] | None:
