@@ -60,14 +60,25 @@ class HubParams(Strict):
 class SandboxParams(Strict):
     """Where code written by a model runs, and how much it may use."""
 
-    backend: Literal["bwrap", "process"] = "bwrap"
+    backend: Literal["bwrap", "podman", "docker", "process"] = "bwrap"
+    image: str | None = Field(None, description="image of podman or docker; it needs bash and Python 3.11 or newer")
+    gpus: bool = Field(False, description="the host's NVIDIA GPUs are visible inside")
     warm: bool = free(True, description="fork Python from an interpreter that has the libraries loaded")
     warm_modules: list[str] = free(["numpy", "pandas", "sklearn.ensemble", "sklearn.linear_model",
                                     "sklearn.pipeline", "sklearn.compose", "sklearn.model_selection"])
-    memory_mb: int = Field(4096, ge=64)
-    cpu_s: int = Field(120, ge=1)
-    file_mb: int = Field(256, ge=1)
-    output_kb: int = Field(64, ge=1)
+    memory_mb: int = Field(4096, ge=64, description="of all processes together")
+    cpu_s: int = Field(120, ge=1, description="CPU seconds of an action, all its processes together")
+    processes: int = Field(256, ge=8, description="processes and threads at one time")
+    open_files: int = Field(1024, ge=64, description="per process")
+    file_mb: int = Field(256, ge=1, description="largest file that may be written")
+    disk_mb: int = Field(1024, ge=1, description="workspace, home and temporary files together")
+    output_kb: int = Field(64, ge=1, description="output kept of an action, head and tail")
+
+    @model_validator(mode="after")
+    def check_image(self) -> Self:
+        if (self.backend in ("podman", "docker")) != (self.image is not None):
+            raise ValueError("backend podman or docker needs an image, the others take none")
+        return self
 
 
 class StageParams(Strict):
