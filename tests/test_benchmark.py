@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from synthkit.core.endpoints import cache_dir
-from synthkit.gym.environment import measure_improvement
+from synthkit.gym.baseline import measure_improvement
 from synthkit.gym.scoring import run_baseline, score_submission
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import run_script

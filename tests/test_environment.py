@@ -10,7 +10,9 @@ from synthkit.core.errors import EndpointError, ReplyError, TransientEndpointErr
 from synthkit.core.llm import Reply
 from synthkit.core.params import SandboxParams
 from synthkit.gym.agent import run_episode
-from synthkit.gym.environment import Environment, cut_middle, format_metrics, format_number, measure_improvement
+from synthkit.gym.baseline import measure_improvement
+from synthkit.gym.environment import Environment
+from synthkit.gym.observations import cut_middle, format_metrics, format_number
 from synthkit.gym.task import Task, TaskMeta, build_csv_task, write_task
 from synthkit.gym.trajectory import Trajectory
 

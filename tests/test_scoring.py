@@ -10,7 +10,8 @@ import pytest
 
 from synthkit.core.errors import TaskError
 from synthkit.core.params import SandboxParams
-from synthkit.gym.scoring import check_form, choose_rows, run_baseline, score_submission
+from synthkit.gym.csv_form import check_form, choose_rows
+from synthkit.gym.scoring import run_baseline, score_submission
 from synthkit.gym.task import Task, TaskMeta, build_csv_task, write_task
 from synthkit.gym.workspace import BadFile, prepare_workspace, read_file, run_script
 
@@ -154,8 +155,8 @@ def test_tasks_that_cannot_be_scored_are_refused(tmp_path: Path) -> None:
     answers.write_text(table({"99": "1"}))
     with pytest.raises(TaskError, match="differ in their ids"):
         score_submission(task, table(ANSWERS).encode(), "public", PARAMS)
-    task.config.task_entrypoint = "PythonSubmissionTasks"
-    with pytest.raises(TaskError, match="only CSV submissions"):
+    task.config.evaluation_paths = []
+    with pytest.raises(TaskError, match="has no evaluation"):
         score_submission(task, None, "public", PARAMS)
 
 

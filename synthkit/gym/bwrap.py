@@ -21,7 +21,7 @@ TOOLS = "/run/synthkit"
 SYSTEM_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")
 SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime")
 ETC = {"passwd": f"agent:x:1000:1000:agent:{HOME}:/bin/bash\n", "group": "agent:x:1000:\n",
-       "hosts": "127.0.0.1 localhost\n::1 localhost\n"}
+       "hosts": "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"}
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 NAMES = ("python", "python3", f"python3.{sys.version_info.minor}")
 

@@ -5,6 +5,7 @@ Field names and meanings: MLGym v0.1.1, mlgym/environment/tasks.py.
 """
 
 import difflib
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthkit.core.errors import TaskError
+from synthkit.gym.published import Direction
 
-Direction = Literal["maximize", "minimize"]
+log = logging.getLogger(__name__)
 
 
 class Section(BaseModel):
@@ -87,8 +89,24 @@ class TaskMeta(Section):
 Form = TypeVar("Form", bound=Section)
 
 
-def read_section(path: Path, form: type[Form]) -> Form:
-    """A YAML file as one of the models above. Raises TaskError with every fault and a near name for unknown keys."""
+def read_section(path: Path, form: type[Form], *, lenient: bool = False) -> Form:
+    """A YAML file as one of the models above. Raises TaskError with every fault and a near name for unknown keys.
+
+    `lenient` leaves unknown keys out with a warning: a checkout of MLGym may hold some, for MLGym drops them.
+    """
+    values = load_mapping(path)
+    if unknown := sorted(values.keys() - form.model_fields.keys()) if lenient else []:
+        log.warning("%s: unknown keys left out: %s", path, ", ".join(unknown))
+    # A key that is left empty in YAML is None: MLGym then takes the field's default.
+    given = {key: value for key, value in values.items() if value is not None and key not in unknown}
+    try:
+        return form.model_validate(given)
+    except ValidationError as error:
+        faults = [describe_fault(fault, form) for fault in error.errors()]
+        raise TaskError(f"{path}: " + "; ".join(faults)) from error
+
+
+def load_mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise TaskError(f"{path} is missing", "paths in a task are relative to configs/ or to the root")
     try:
@@ -97,13 +115,7 @@ def read_section(path: Path, form: type[Form]) -> Form:
         raise TaskError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise TaskError(f"{path} holds no keys")
-    # A key that is left empty in YAML is None: MLGym then takes the field's default.
-    given = {key: value for key, value in values.items() if value is not None}
-    try:
-        return form.model_validate(given)
-    except ValidationError as error:
-        faults = [describe_fault(fault, form) for fault in error.errors()]
-        raise TaskError(f"{path}: " + "; ".join(faults)) from error
+    return {str(key): value for key, value in values.items()}
 
 
 def describe_fault(fault: Mapping[str, Any], form: type[Section]) -> str:

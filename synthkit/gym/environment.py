@@ -8,9 +8,6 @@ workspace is handed in (MLGym asks for one more action and throws it away). `val
 the whole action, not by a text in the output, so nothing that a program prints can pass for them.
 """
 
-import csv
-import json
-import math
 import re
 import tempfile
 import time
@@ -20,20 +17,20 @@ from typing import Any
 
 from synthkit.core.errors import SandboxError
 from synthkit.core.params import SandboxParams
-from synthkit.core.prompts import render_prompt
+from synthkit.gym.baseline import Metrics, find_baseline, measure_improvement
+from synthkit.gym.csv_form import Part
+from synthkit.gym.fork import fork_session
+from synthkit.gym.observations import cut_middle, describe_score, describe_task
 from synthkit.gym.parsing import Call, Shell, split_action
 from synthkit.gym.sandbox import Result, Sandbox, open_sandbox
-from synthkit.gym.scoring import SAMPLE, SUBMISSION, Part, Score, run_baseline, score_submission
+from synthkit.gym.scoring import Score, find_submission, score_submission
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import prepare_workspace
-
-Metrics = dict[str, float]
 
 ACTION_TIMEOUT_S = 25
 TRAINING_TIMEOUT_S = 3600
 TRAINING = re.compile("python|torchrun|accelerate|deepspeed")
 OBSERVATION_CHARS = 8000
-NAMED_FILES = 20
 NO_OUTPUT = "(the command ended without output)"
 UNSCORED_ENDINGS = {"skip": "skipped", "exit_forfeit": "exit_forfeit"}
 
@@ -77,9 +74,13 @@ class Environment:
     def done(self) -> bool:
         return bool(self.exit_status)
 
-    def reset(self) -> tuple[str, dict[str, Any]]:
-        """Start afresh in a new workspace; returns the task as the agent is told it, and `info`."""
+    def reset(self, seed: int | None = None) -> tuple[str, dict[str, Any]]:
+        """Start afresh in a new workspace; returns the task as the agent is told it, and `info`.
+
+        `seed` replaces the one given at first. Two resets of one seed are the same, file times included.
+        """
         self.close()
+        self.seed = self.seed if seed is None else seed
         self._clear()
         folder = tempfile.TemporaryDirectory(prefix="synthkit-", ignore_cleanup_errors=True)
         self.workspace = Path(self._stack.enter_context(folder))
@@ -88,7 +89,28 @@ class Environment:
             self.baseline_public, self.baseline = find_baseline(self.task, self.params)
         self.sandbox: Sandbox = self._stack.enter_context(open_sandbox(self.workspace, self.params))
         self.sandbox.run(f"RANDOM={self.seed}", ACTION_TIMEOUT_S)
-        return self.describe_task(), self._info()
+        told = describe_task(self.task, self.baseline_public, training_timeout_s=self.training_timeout_s,
+                             action_timeout_s=ACTION_TIMEOUT_S)
+        return told, self._info()
+
+    def fork(self) -> "Environment":
+        """A second environment at this step, to be closed by itself: files, shell, open file, steps and scores so far.
+
+        Raises RuntimeError after the end, SandboxError when the session cannot be copied.
+        """
+        if self.done:
+            raise RuntimeError("the episode is over: there is nothing to go on from")
+        twin = Environment(self.task, self.params, max_steps=self.max_steps, seed=self.seed, shadow=self.shadow,
+                           training_timeout_s=self.training_timeout_s)
+        twin.baseline, twin.baseline_public, twin.steps_taken = self.baseline, self.baseline_public, self.steps_taken
+        twin.scores, twin.parts, twin.shadow_scores = [*self.scores], [*self.parts], [*self.shadow_scores]
+        with ExitStack() as stack:
+            folder = tempfile.TemporaryDirectory(prefix="synthkit-", ignore_cleanup_errors=True)
+            twin.workspace = Path(stack.enter_context(folder))
+            twin.sandbox = fork_session(self.sandbox, twin.workspace, self.params)
+            stack.callback(twin.sandbox.stop)
+            twin._stack = stack.pop_all()
+        return twin
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Run one action: (observation, reward, terminated, truncated, info). Raises RuntimeError after the end."""
@@ -138,17 +160,10 @@ class Environment:
 
     def _validate(self) -> str:
         score = self._score("public")
-        if score.metrics is None:
-            missing = score.failure == "submission_not_found"
-            return f"{SUBMISSION} is missing." if missing else f"Invalid submission: {score.message}"
-        if self.shadow:
-            unseen = score_submission(self.task, self.workspace / SUBMISSION, "private", self.params)
+        if self.shadow and score.metrics is not None:
+            unseen = score_submission(self.task, find_submission(self.task, self.workspace), "private", self.params)
             self.shadow_scores += [unseen.metrics] if unseen.metrics else []
-        return "\n".join([
-            f"Your {SUBMISSION} is valid.",
-            f"Baseline score: {format_metrics(self.baseline_public) or 'NA'}",
-            f"Your score: {format_metrics(score.metrics)}{self._compare(score.metrics)}",
-        ])
+        return describe_score(self.task, score, self.baseline_public)
 
     def finish(self, why: str) -> str:
         """End the episode by handing in what lies in the workspace; sets exit status and reward, returns a last line.
@@ -169,94 +184,15 @@ class Environment:
 
     def _score(self, half: Part) -> Score:
         part: Part = half if self.task.meta.score_on == "halves" else "all"
-        score = score_submission(self.task, self.workspace / SUBMISSION, part, self.params)
+        score = score_submission(self.task, find_submission(self.task, self.workspace), part, self.params)
         if score.metrics is not None:
             self.scores.append(score.metrics)
             self.parts.append(part)
         return score
 
-    def _compare(self, metrics: Metrics) -> str:
-        if self.task.metric not in metrics or self.task.metric not in self.baseline_public:
-            return ""
-        better = measure_improvement(self.task, metrics, self.baseline_public) > 0
-        return f" ({'better' if better else 'not better'} than the baseline)"
-
     def state(self) -> dict[str, str]:
         """The open file and the current folder, as the session reports them."""
         return self.sandbox.state()
 
-    def describe_task(self) -> str:
-        """The task as the agent is told it, in the first message."""
-        task, files = self.task, self.task.public_files()
-        sample = files.get(SAMPLE)
-        columns = read_header(sample) if sample else None
-        baseline = self.baseline_public.get(task.metric or "")
-        return render_prompt(
-            "agent_task", name=task.name, description=task.description, metric=task.metric,
-            direction=task.direction, task_kind=task.meta.task_kind, files=name_some(list(files)), columns=columns,
-            baseline=None if baseline is None else format_number(baseline),
-            training_timeout_s=self.training_timeout_s, action_timeout_s=ACTION_TIMEOUT_S,
-        )
-
     def _info(self) -> dict[str, Any]:
         return {"step": self.steps_taken, "exit_status": self.exit_status, "scores": self.scores, "parts": self.parts}
-
-
-def read_header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        return next(csv.reader(lines), [])
-
-
-def name_some(files: list[str]) -> list[str]:
-    """The files to name in a prompt: all, or the first and how many more there are."""
-    more = len(files) - NAMED_FILES
-    return files if more <= 0 else [*files[:NAMED_FILES], f"(and {more} more)"]
-
-
-def find_baseline(task: Task, params: SandboxParams) -> tuple[Metrics, Metrics]:
-    """The baseline's scores on the public and the private part: those stored with the task, else by running it.
-
-    Both empty when the task has no baseline, or one that leaves no valid submission.
-    """
-    stored = task.config.baseline_scores[0] if task.config.baseline_scores else {}
-    if task.meta.score_on == "all" and stored:
-        return stored, stored
-    meta = task.meta
-    if meta.metric and meta.baseline_public is not None and meta.baseline_private is not None:
-        return {meta.metric: meta.baseline_public}, {meta.metric: meta.baseline_private}
-    if not task.config.baseline_paths:
-        return {}, {}
-    _, submission = run_baseline(task, params)
-    parts: tuple[Part, Part] = ("all", "all") if meta.score_on == "all" else ("public", "private")
-    public, private = (score_submission(task, submission, part, params).metrics or {} for part in parts)
-    return public, private
-
-
-def measure_improvement(task: Task, metrics: Metrics, baseline: Metrics) -> float:
-    """How much better than the baseline, in shares of the baseline's size: 0.1 is ten percent better.
-
-    Negative when worse; the plain difference when the baseline is 0; 0 when either has no finite value.
-    """
-    score, floor = metrics.get(task.metric or "", math.nan), baseline.get(task.metric or "", math.nan)
-    gain = (score - floor) / (abs(floor) or 1.0)
-    if not math.isfinite(gain):
-        return 0.0
-    return gain if task.direction == "maximize" else -gain
-
-
-def format_number(value: float) -> str:
-    """Four decimals; a value too small for them in three significant digits."""
-    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
-
-
-def format_metrics(metrics: Metrics) -> str:
-    inner = ", ".join(f"{json.dumps(name)}: {format_number(value)}" for name, value in metrics.items())
-    return f"{{{inner}}}" if metrics else ""
-
-
-def cut_middle(text: str, limit: int) -> str:
-    """A long text as its head and tail, with a line between them that says how much was left out."""
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"

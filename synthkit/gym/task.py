@@ -2,45 +2,32 @@
 
 A root holds `configs/tasks/<id>.yaml`, `configs/datasets/<id>.yaml` and `data/<id>/`; every path in them is relative
 to the root. Beside the task's files lies the kit's own `synthkit.yaml` (`TaskMeta`). A task of an MLGym checkout has
-none: its whole test set is scored, and metric and direction come from `PUBLISHED_METRICS` or its baseline.
+none: its whole test set is scored, keys that nobody knows are left out with a warning, as MLGym does without one, and
+metric and direction come from `published.py` or its baseline.
 """
 
 import difflib
 import hashlib
 import shutil
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from synthkit.core.errors import TaskError
 from synthkit.gym.config import DatasetConfig, Direction, TaskConfig, TaskMeta, read_section, write_section
+from synthkit.gym.published import PUBLISHED
 
 ANSWERS = "data/answers.csv"
 TABLES = ("data/train.csv", "data/test.csv", "data/sample_submission.csv", ANSWERS)
 
-# MLGym keeps metric and direction in its evaluation code, not in the task files.
-PUBLISHED_METRICS: dict[str, tuple[str, Direction]] = {
-    "3SATTime": ("Time", "minimize"),
-    "battleOfSexes": ("Score", "maximize"),
-    "blotto": ("Score", "maximize"),
-    "imageCaptioningCOCO": ("BLEU Score", "maximize"),
-    "imageClassificationCifar10": ("accuracy", "maximize"),
-    "imageClassificationFMnist": ("accuracy", "maximize"),
-    "languageModelingFineWeb": ("val_loss", "minimize"),
-    "naturalLanguageInferenceMNLI": ("validation_accuracy", "maximize"),
-    "prisonersDilemma": ("Score", "maximize"),
-    "regressionKaggleHousePrice": ("r2", "maximize"),
-    "rlBreakoutMinAtar": ("Reward Mean", "maximize"),
-    "rlMetaMazeMisc": ("Reward Mean", "maximize"),
-    "rlMountainCarContinuous": ("Reward Mean", "maximize"),
-    "titanic": ("accuracy", "maximize"),
-}
-
-
 @dataclass
 class Task:
-    """A task that was read and checked. `description` is what the agent reads, dataset descriptions filled in."""
+    """A task that was read and checked. `description` is what the agent reads, dataset descriptions filled in.
+
+    `secret_files` never enter the agent's workspace; `fixed_files` it may read, and a score is made with them as they
+    were. Both are workspace paths, folders, or ends of paths ("answers.csv" is any file of that name).
+    """
 
     id: str
     name: str
@@ -49,31 +36,42 @@ class Task:
     config: TaskConfig
     datasets: list[DatasetConfig]
     meta: TaskMeta = field(default_factory=lambda: TaskMeta(score_on="all"))
+    secret_files: tuple[str, ...] = ()
+    fixed_files: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, root: Path, task_id: str) -> "Task":
-        """Read `configs/tasks/<task_id>.yaml` of a root. Raises TaskError naming file and fault."""
+    def load(cls, root: Path, name: str, *, secret_files: Sequence[str] = (),
+             fixed_files: Sequence[str] = ()) -> "Task":
+        """Read a task of a root by its id or by its file's path below configs/, such as `tasks/wine.yaml`.
+
+        The last two name what is secret or fixed beyond what the task's own file says. Raises TaskError naming file
+        and fault.
+        """
         root = root.resolve()
-        path = root / "configs" / "tasks" / f"{task_id}.yaml"
-        if not path.is_file():
-            close = difflib.get_close_matches(task_id, list_tasks(root), n=1)
-            raise TaskError(f"there is no task {task_id!r} in {root}", f"did you mean {close[0]!r}?" if close else "")
-        config = read_section(path, TaskConfig)
-        datasets = [read_section(root / "configs" / name, DatasetConfig) for name in config.dataset_configs]
+        path = find_config(root, name)
+        lenient = not (root / "data" / path.stem / "synthkit.yaml").is_file()
+        config = read_section(path, TaskConfig, lenient=lenient)
+        datasets = [read_section(root / "configs" / name, DatasetConfig, lenient=lenient)
+                    for name in config.dataset_configs]
         meta_path = root / "data" / config.id / "synthkit.yaml"
         meta = read_section(meta_path, TaskMeta) if meta_path.is_file() else TaskMeta(score_on="all")
-        task = cls(config.id, config.name, fill_description(config, datasets), root, config, datasets, meta)
+        known = PUBLISHED.get(config.id) if lenient else None
+        task = cls(config.id, config.name, fill_description(config, datasets), root, config, datasets, meta,
+                   (*config.secret_files, *(known.secret if known else ()), *secret_files),
+                   (*config.evaluation_paths, *(known.fixed if known else ()), *fixed_files))
         task.check_files()
         return task
 
     @property
     def metric(self) -> str | None:
-        known = self.meta.metric or PUBLISHED_METRICS.get(self.id, (None,))[0]
-        return known or next((name for scores in self.config.baseline_scores for name in scores), None)
+        known = PUBLISHED.get(self.id)
+        metric = self.meta.metric or (known.metric if known else None)
+        return metric or next((name for scores in self.config.baseline_scores for name in scores), None)
 
     @property
     def direction(self) -> Direction:
-        return self.meta.direction or PUBLISHED_METRICS.get(self.id, ("", "maximize"))[1]
+        known = PUBLISHED.get(self.id)
+        return self.meta.direction or (known.direction if known else "maximize")
 
     def all_files(self) -> dict[str, Path]:
         """Every file of the task, by its path in a workspace, as MLGym lays them out; secret ones included."""
@@ -91,9 +89,12 @@ class Task:
         return {path: source for path, source in self.all_files().items() if not self.is_secret(path)}
 
     def is_secret(self, workspace_path: str) -> bool:
-        """Whether a workspace path is named by `secret_files`, itself or by a folder above it."""
-        path = PurePosixPath(workspace_path)
-        return any(path.is_relative_to(PurePosixPath(secret)) for secret in self.config.secret_files)
+        return names_path(self.secret_files, workspace_path)
+
+    def is_fixed(self, workspace_path: str) -> bool:
+        """Whether a score is made with the task's own file whatever the agent did: evaluation, labels, datasets."""
+        own = any(dataset.is_local for dataset in self.datasets) and workspace_path.startswith("data/")
+        return own or names_path((*self.fixed_files, *self.secret_files), workspace_path)
 
     def check_files(self) -> None:
         """Raises TaskError when a file that the task needs is missing, lies outside of the root, or is not secret."""
@@ -111,6 +112,22 @@ class Task:
         if not (self.meta.metric and self.meta.direction and self.meta.target):
             raise TaskError(f"task {self.id}: synthkit.yaml lacks metric, direction or target",
                             "fill them in, or set score_on: all")
+
+
+def names_path(names: Sequence[str], workspace_path: str) -> bool:
+    """Whether one of the names is a workspace path, a folder above it, or an end of it."""
+    path = PurePosixPath(workspace_path)
+    return any(path.is_relative_to(name) or path.match(name) for name in names)
+
+
+def find_config(root: Path, name: str) -> Path:
+    """The YAML file of a task, by id or by its path below configs/ or below the root."""
+    candidates = [root / "configs" / "tasks" / f"{name}.yaml", root / "configs" / name, root / name]
+    for path in candidates if name.endswith(".yaml") else candidates[:1]:
+        if path.is_file() and path.resolve().is_relative_to(root):
+            return path
+    close = difflib.get_close_matches(PurePosixPath(name).stem, list_tasks(root), n=1)
+    raise TaskError(f"there is no task {name!r} in {root}", f"did you mean {close[0]!r}?" if close else "")
 
 
 def list_tasks(root: Path) -> list[str]:

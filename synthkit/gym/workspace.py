@@ -1,10 +1,12 @@
 """A sandbox's workspace from outside: filled before code runs in it, and read with suspicion afterwards."""
 
+import fcntl
 import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from synthkit.core.params import SandboxParams
@@ -12,6 +14,9 @@ from synthkit.gym.sandbox import Result, open_sandbox
 from synthkit.gym.task import Task
 
 MAX_FILE_BYTES = 64 << 20
+# The same files have the same times in every workspace, so that two resets look the same.
+FILE_TIME_S = 1_700_000_000
+FICLONE = 0x40049409
 
 
 class BadFile(Exception):
@@ -23,18 +28,92 @@ def prepare_workspace(task: Task, dest: Path) -> None:
     place_files(task.public_files(), dest)
     if task.config.evaluation_read_only:
         for name in task.config.evaluation_paths:
-            (dest / name).chmod(0o555)
+            if (dest / name).exists():
+                (dest / name).chmod(0o555)
+    for path in (*dest.rglob("*"), dest):
+        os.utime(path, (FILE_TIME_S, FILE_TIME_S))
 
 
-def place_files(files: Mapping[str, str | bytes | Path], dest: Path) -> None:
-    """Write files by their workspace paths: text, bytes, or copies of a file."""
+def place_files(files: Mapping[str, str | bytes | Path], dest: Path, *, replace: bool = False) -> None:
+    """Write files by their workspace paths: text, bytes, or copies of a file.
+
+    `replace` is for a folder that holds what an agent left: whatever stands in a file's way is taken away first.
+    """
     for name, content in files.items():
         path = dest / name
+        if replace:
+            clear_way(dest, path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, Path):
             shutil.copyfile(content, path)
         else:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def clear_way(dest: Path, path: Path) -> None:
+    for parent in reversed(path.relative_to(dest).parents[:-1]):
+        if (dest / parent).is_symlink() or (dest / parent).is_file():
+            (dest / parent).unlink()
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def clone_files(source: Path, dest: Path, max_bytes: int, *, links: bool = False) -> None:
+    """Copy what untrusted code left in a folder: folders and regular files; with `links` symbolic links, as links.
+
+    Copy-on-write where the file system can. No link is followed; pipes and devices are left out. Raises BadFile when
+    the files have more bytes in sum.
+    """
+    left = max_bytes
+    for parent, folders, names, folder_fd in os.fwalk(source, follow_symlinks=False):
+        target = dest / Path(parent).relative_to(source)
+        for name in [*folders, *names]:
+            with suppress(FileNotFoundError):
+                left -= clone_entry(name, folder_fd, target / name, left, links=links)
+
+
+def clone_entry(name: str, folder_fd: int, target: Path, left: int, *, links: bool) -> int:
+    """Copy one entry of a folder; returns its bytes."""
+    info = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    if stat.S_ISDIR(info.st_mode):
+        target.mkdir(exist_ok=True)
+    elif stat.S_ISLNK(info.st_mode) and links:
+        target.symlink_to(os.readlink(name, dir_fd=folder_fd))
+    elif stat.S_ISREG(info.st_mode):
+        return clone_file(name, folder_fd, target, left)
+    return 0
+
+
+def clone_file(name: str, folder_fd: int, target: Path, left: int) -> int:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder_fd)
+    except OSError:
+        # It is another thing by now, or not to be read even by the owner.
+        return 0
+    with open(fd, "rb") as file:
+        info = os.fstat(file.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            return 0
+        if info.st_size > left:
+            raise BadFile("the files of the workspace are too large in sum")
+        with target.open("xb") as copy:
+            copy_content(file.fileno(), copy.fileno(), info.st_size)
+        target.chmod(info.st_mode & 0o777)
+        os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
+        return info.st_size
+
+
+def copy_content(source: int, target: int, size: int) -> None:
+    """At most `size` bytes, for the file may grow while it is read."""
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+        os.ftruncate(target, size)
+    except OSError:
+        done = 0
+        while done < size and (count := os.sendfile(target, source, done, size - done)):
+            done += count
 
 
 def read_file(folder: Path, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes | None:

@@ -1,0 +1,73 @@
+"""Runs an evaluation and the Python code that it evaluates in two sandboxes, so that no score can be made up.
+
+In MLGym evaluate.py imports the agent's module, which then runs in the evaluation's process: it can print a score of
+its own and leave, change the opponent, read the labels. Here a module of the agent's is replaced by a stand-in that
+sends each call through a pair of pipes to the agent's own sandbox (`submission_proxy.py`). The pipes are the one thing
+that the two workspaces have in common: hard links to the same two files.
+"""
+
+import ast
+import os
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from synthkit.core.params import SandboxParams
+from synthkit.gym import submission_proxy
+from synthkit.gym.sandbox import Result, open_sandbox
+from synthkit.gym.task import Task
+from synthkit.gym.workspace import place_files
+
+PROXY = "submission_proxy.py"
+SERVE_TIMEOUT_S = 25
+
+
+def run_apart(task: Task, scene: Path, copy: Path, command: str, params: SandboxParams, timeout_s: float) -> Result:
+    """Run an evaluation in `scene`, which holds the task's own files; `copy` holds the agent's workspace."""
+    modules = find_modules(task, copy)
+    proxy = Path(submission_proxy.__file__)
+    stand_in = "import submission_proxy\n__getattr__ = submission_proxy.reach({!r})\n"
+    place_files({PROXY: proxy} | {f"{name}.py": stand_in.format(name) for name in modules}, scene, replace=True)
+    place_files({PROXY: proxy}, copy, replace=True)
+    for name in (submission_proxy.REQUESTS, submission_proxy.REPLIES):
+        os.mkfifo(scene / name)
+        os.link(scene / name, copy / name)
+    with open_sandbox(copy, params) as agent, open_sandbox(scene, params) as evaluation:
+        if modules:
+            agent.run(f"python {shlex.quote(PROXY)} >/dev/null 2>&1 &", SERVE_TIMEOUT_S)
+        return evaluation.run(command, timeout_s)
+
+
+def find_modules(task: Task, copy: Path) -> list[str]:
+    """The agent's modules that an evaluation may import: starter files that are not fixed, and what it names itself.
+
+    A name that Python or an installed library answers to is not among the latter: a numpy.py of the agent's making
+    would stand for numpy.
+    """
+    starter = [name for name in task.public_files() if name.endswith(".py") and "/" not in name]
+    mine = {name[:-3] for name in starter if not task.is_fixed(name) and (copy / name).is_file()}
+    script = task.all_files()[task.config.evaluation_paths[0]]
+    named = {name for name in list_imports(script.read_text(encoding="utf-8"))
+             if (copy / f"{name}.py").is_file() and f"{name}.py" not in task.all_files() and not is_library(name)}
+    return sorted(mine | named)
+
+
+def list_imports(source: str) -> set[str]:
+    """The modules that a script imports anywhere in it."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return set()
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    named = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return plain | set(filter(None, named))
+
+
+def is_library(name: str) -> bool:
+    if name in sys.stdlib_module_names:
+        return True
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
