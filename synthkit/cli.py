@@ -1,6 +1,7 @@
 """The command line: run the notebooks, see what this machine can do, write a run's report again."""
 
 import argparse
+import json
 import shlex
 import signal
 import sys
@@ -53,7 +54,44 @@ def build_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write report.html and summary.json of a run again")
     report.add_argument("run_dir", type=Path)
     report.set_defaults(command=command_report)
+    add_gym(commands.add_parser("gym", help="the environment by itself"))
     return parser
+
+
+def add_gym(parser: argparse.ArgumentParser) -> None:
+    run = parser.add_subparsers(required=True, metavar="command").add_parser(
+        "run", help="execute a list of actions in a task's environment: a recorded run, played again")
+    run.add_argument("--mlgym-root", type=Path, required=True, metavar="DIR",
+                     help="a checkout of MLGym, or any folder with configs/ and data/ in its layout")
+    run.add_argument("--task", required=True, help="an id, or a path below configs/, such as tasks/battleOfSexes.yaml")
+    run.add_argument("--actions", type=Path, required=True, metavar="FILE",
+                     help='JSON lines, each "ls" or {"action": "ls"}; or a .traj')
+    run.add_argument("--secret", action="append", default=[], metavar="PATH",
+                     help="a workspace file that the agent must not see, if the task forgets to say so")
+    run.add_argument("--fixed", action="append", default=[], metavar="PATH",
+                     help="a workspace file that is scored as it was, whatever the agent did to it")
+    run.add_argument("--max-steps", type=int, metavar="N")
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--backend", choices=["bwrap", "podman", "docker", "process"], default="bwrap")
+    run.add_argument("--image", help="for podman and docker")
+    run.add_argument("--gpus", action="store_true", help="the host's NVIDIA GPUs are visible inside")
+    run.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    run.set_defaults(command=command_gym_run)
+
+
+def command_gym_run(args: argparse.Namespace) -> int:
+    from synthkit.core.params import SandboxParams
+    from synthkit.gym.replay import format_replay, read_actions, replay_actions
+    from synthkit.gym.task import Task
+
+    task = Task.load(args.mlgym_root, args.task, secret_files=args.secret, fixed_files=args.fixed)
+    try:
+        sandbox = SandboxParams(backend=args.backend, image=args.image, gpus=args.gpus)
+    except ValueError as error:
+        raise SynthkitError(f"--backend {args.backend}: {error}", "give --image with podman and docker only") from error
+    replay = replay_actions(task, read_actions(args.actions), sandbox, max_steps=args.max_steps, seed=args.seed)
+    sys.stdout.write(json.dumps(replay, indent=2) + "\n" if args.json else format_replay(replay))
+    return 0
 
 
 def command_run(args: argparse.Namespace) -> int:

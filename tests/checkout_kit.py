@@ -1,4 +1,4 @@
-"""A small checkout in MLGym's layout, written for these tests: one task for each kind of submission, no synthkit.yaml."""
+"""A small checkout in MLGym's layout, written for these tests: one task for each kind of submission."""
 
 import json
 from pathlib import Path

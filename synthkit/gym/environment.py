@@ -27,27 +27,30 @@ from synthkit.gym.scoring import Score, find_submission, score_submission
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import prepare_workspace
 
+MAX_STEPS = 50
 ACTION_TIMEOUT_S = 25
 TRAINING_TIMEOUT_S = 3600
 TRAINING = re.compile("python|torchrun|accelerate|deepspeed")
 OBSERVATION_CHARS = 8000
 NO_OUTPUT = "(the command ended without output)"
+# MLGym's agent ends an episode by sending these; a model may too.
+HANDING_IN = ("submit", "exit_context", "exit_cost", "exit_error", "exit_format", "exit_api", "exit_time")
 UNSCORED_ENDINGS = {"skip": "skipped", "exit_forfeit": "exit_forfeit"}
 
 
 class Environment:
     """One task, played from `reset` to an ending. A context manager; `close` stops the sandbox and deletes its files.
 
-    `max_steps` counts actions; `training_timeout_s` bounds an action that runs Python (None takes the task's own, then
+    `max_steps` counts actions (MLGym's published runs: 50); `training_timeout_s` bounds an action that runs Python (None takes the task's own, then
     MLGym's 3600 s), any other action has 25 s. `scores` and `parts` grow with each scored validate and submit;
     `baseline` is the score that results are compared with, `baseline_public` the one that the agent sees. With `shadow`
     every validated submission is scored on the private rows too, into `shadow_scores`, which the agent never sees.
     Raises SandboxError when no sandbox can be started.
     """
 
-    def __init__(self, task: Task, sandbox: SandboxParams, *, max_steps: int, training_timeout_s: int | None = None,
-                 seed: int = 0, shadow: bool = False):
-        self.task, self.params, self.max_steps, self.seed = task, sandbox, max_steps, seed
+    def __init__(self, task: Task, sandbox: SandboxParams | None = None, *, max_steps: int = MAX_STEPS,
+                 training_timeout_s: int | None = None, seed: int = 0, shadow: bool = False):
+        self.task, self.params, self.max_steps, self.seed = task, sandbox or SandboxParams(), max_steps, seed
         self.shadow = shadow and task.meta.score_on == "halves"
         self.training_timeout_s = training_timeout_s or task.config.training_timeout or TRAINING_TIMEOUT_S
         self.baseline: Metrics = {}
@@ -129,8 +132,8 @@ class Environment:
         command = action.strip()
         if command == "validate":
             return self._validate()
-        if command == "submit":
-            return self.finish("submit")
+        if command in HANDING_IN:
+            return self.finish(command)
         if command in UNSCORED_ENDINGS:
             self.exit_status = UNSCORED_ENDINGS[command]
             return f"Exited ({command})"
@@ -168,7 +171,7 @@ class Environment:
     def finish(self, why: str) -> str:
         """End the episode by handing in what lies in the workspace; sets exit status and reward, returns a last line.
 
-        `why` is submit, or what made an end of it: max_steps, early_exit, exit_format, exit_context, exit_api.
+        `why` is one of `HANDING_IN`, max_steps, or early_exit when no session can be started any more.
         """
         score = self._score("private")
         if score.metrics is not None:

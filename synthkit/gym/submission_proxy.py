@@ -49,6 +49,11 @@ class Link:
     """The evaluation's end: one request, one reply."""
 
     def __init__(self) -> None:
+        # One of the two processes always waits for the other. On one processor the change costs 4 microseconds,
+        # on two of an idle virtual machine 70.
+        cpus = sorted(os.sched_getaffinity(0))
+        self.cpu = cpus[os.urandom(1)[0] % len(cpus)]
+        os.sched_setaffinity(0, {self.cpu})
         self.requests = os.open(os.path.join(HERE, REQUESTS), os.O_WRONLY)
         self.replies = open(os.path.join(HERE, REPLIES), "rb")
 
@@ -77,7 +82,7 @@ class Link:
 def reach(module: str) -> Callable[[str], Any]:
     """`__getattr__` of a module that stands for the submission's module of this name."""
     link = get_link()
-    number = link.ask("import", module)._number
+    number = link.ask("import", link.cpu, module)._number
 
     def get(name: str) -> Any:
         if name.startswith("__") and name != "__all__":
@@ -111,7 +116,8 @@ def answer(objects: list[Any], request: tuple[Any, ...]) -> list[Any]:
     kind, target, *rest = request
     try:
         if kind == "import":
-            value = importlib.import_module(target)
+            os.sched_setaffinity(0, {target})
+            value = importlib.import_module(rest[0])
         elif kind == "get":
             value = list_public(objects[target]) if rest[0] == "__all__" else getattr(objects[target], rest[0])
         else:

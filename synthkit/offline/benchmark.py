@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from synthkit.core.errors import TaskError
 from synthkit.core.params import SandboxParams
 from synthkit.gym import config, scoring, task
-from synthkit.gym.config import TaskMeta
 from synthkit.gym.baseline import find_baseline
+from synthkit.gym.config import TaskMeta
 from synthkit.gym.scoring import score_submission
 from synthkit.gym.task import Task, build_csv_task, write_task
 from synthkit.offline.catalogue import Entry, read_catalogue

@@ -14,8 +14,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from synthkit.core.errors import TaskError
-from synthkit.gym.sandbox import Result, Sandbox, open_sandbox
 from synthkit.gym.csv_form import Part, check_form
+from synthkit.gym.sandbox import Result, Sandbox, open_sandbox
 from synthkit.gym.scoring import run_baseline, score_submission
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import run_script
