@@ -41,8 +41,8 @@ UNSCORED_ENDINGS = {"skip": "skipped", "exit_forfeit": "exit_forfeit"}
 class Environment:
     """One task, played from `reset` to an ending. A context manager; `close` stops the sandbox and deletes its files.
 
-    `max_steps` counts actions (MLGym's published runs: 50); `training_timeout_s` bounds an action that runs Python (None takes the task's own, then
-    MLGym's 3600 s), any other action has 25 s. `scores` and `parts` grow with each scored validate and submit;
+    `max_steps` counts actions (MLGym's published runs: 50). `training_timeout_s` bounds an action that runs Python (None
+    takes the task's own, then MLGym's 3600 s); any other action has 25 s. `scores` and `parts` grow with each scored validate and submit;
     `baseline` is the score that results are compared with, `baseline_public` the one that the agent sees. With `shadow`
     every validated submission is scored on the private rows too, into `shadow_scores`, which the agent never sees.
     Raises SandboxError when no sandbox can be started.
@@ -92,9 +92,12 @@ class Environment:
             self.baseline_public, self.baseline = find_baseline(self.task, self.params)
         self.sandbox: Sandbox = self._stack.enter_context(open_sandbox(self.workspace, self.params))
         self.sandbox.run(f"RANDOM={self.seed}", ACTION_TIMEOUT_S)
-        told = describe_task(self.task, self.baseline_public, training_timeout_s=self.training_timeout_s,
+        return self.describe_task(), self._info()
+
+    def describe_task(self) -> str:
+        """The task as the agent is told it, in the first message."""
+        return describe_task(self.task, self.baseline_public, training_timeout_s=self.training_timeout_s,
                              action_timeout_s=ACTION_TIMEOUT_S)
-        return told, self._info()
 
     def fork(self) -> "Environment":
         """A second environment at this step, to be closed by itself: files, shell, open file, steps and scores so far.
