@@ -41,11 +41,11 @@ UNSCORED_ENDINGS = {"skip": "skipped", "exit_forfeit": "exit_forfeit"}
 class Environment:
     """One task, played from `reset` to an ending. A context manager; `close` stops the sandbox and deletes its files.
 
-    `max_steps` counts actions (MLGym's published runs: 50). `training_timeout_s` bounds an action that runs Python (None
-    takes the task's own, then MLGym's 3600 s); any other action has 25 s. `scores` and `parts` grow with each scored validate and submit;
-    `baseline` is the score that results are compared with, `baseline_public` the one that the agent sees. With `shadow`
-    every validated submission is scored on the private rows too, into `shadow_scores`, which the agent never sees.
-    Raises SandboxError when no sandbox can be started.
+    `max_steps` counts actions (MLGym's published runs: 50). `training_timeout_s` bounds an action that runs Python
+    (None takes the task's own, then MLGym's 3600 s); any other action has 25 s. `scores` and `parts` grow with each
+    scored validate and submit; `baseline` is the score that results are compared with, `baseline_public` the one that
+    the agent sees. With `shadow` every validated submission is scored on the private rows too, into `shadow_scores`,
+    which the agent never sees. Raises SandboxError when no sandbox can be started.
     """
 
     def __init__(self, task: Task, sandbox: SandboxParams | None = None, *, max_steps: int = MAX_STEPS,
