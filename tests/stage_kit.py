@@ -34,11 +34,11 @@ if guess.isna().any().any():
 both = answers.merge(guess, on="id")
 print(json.dumps({"accuracy": accuracy_score(both["species_x"], both["species_y"])}))
 """
-CODE = {"description": "Name the species of an iris from four measures.", "baseline_py": BASELINE,
+CODE = {"description": "Name the species of an iris from three measures.", "baseline_py": BASELINE,
         "evaluate_py": EVALUATE}
 PROPOSAL = {"dataset_id": "scikit-learn/iris", "search_words": ["iris"], "reason": "it fits"}
 PLAN = {"target": "species", "task_kind": "classification", "metric": "accuracy", "split": "stratified",
-        "features": ["sepal_length", "sepal_width", "petal_length", "petal_width"], "group_or_time": None,
+        "features": ["sepal_length", "sepal_width", "petal_length"], "group_or_time": None,
         "title": "Iris species", "description": "One row is a flower; predict its species."}
 ANSWERS = {"DatasetProposal": lambda messages: PROPOSAL, "TaskPlan": lambda messages: PLAN,
            "TaskCode": lambda messages: CODE}
@@ -62,7 +62,7 @@ def finish_topics(run_dir: Path, teacher: Any, n: int = 1) -> None:
 
 def finish_datasets(run_dir: Path, teacher: Any, n: int = 1) -> Stage:
     finish_topics(run_dir, teacher, n)
-    stage = open_with("02_datasets", run_dir, teacher, benchmark="none")
+    stage = open_with("02_datasets", run_dir, teacher, benchmark="none", max_twins=9)
     datasets.run(stage)
     datasets.finish(stage)
     return stage

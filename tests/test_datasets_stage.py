@@ -128,12 +128,12 @@ def name_dataset(messages: list[dict[str, str]]) -> dict[str, Any]:
 def test_stage_keeps_refuses_and_resumes(tmp_path: Path) -> None:
     with serve_teacher(ANSWERS | {"DatasetProposal": name_dataset}) as teacher:
         finish_topics(tmp_path, teacher, 5)
-        stage = open_with("02_datasets", tmp_path, teacher, max_train_rows=50)
+        stage = open_with("02_datasets", tmp_path, teacher, max_train_rows=50, max_twins=2)
         kept = datasets.run(stage)
         datasets.check(stage)
         whole = {p: p.read_bytes() for p in sorted(stage.dir.rglob("*.*")) if p.suffix in (".csv", ".jsonl")}
         (stage.dir / "proposals.jsonl").write_bytes(b"")
-        datasets.run(open_with("02_datasets", tmp_path, teacher, max_train_rows=50))
+        datasets.run(open_with("02_datasets", tmp_path, teacher, max_train_rows=50, max_twins=2))
         assert {path: path.read_bytes() for path in whole} == whole
         plan = next(messages for form, messages in teacher.asked if form == "TaskPlan")[-1]["content"]
     assert [(row.task_id, row.near_match, row.n_train, row.n_test) for row in kept] == [
@@ -155,3 +155,17 @@ def test_check_finds_a_record_without_its_rows(tmp_path: Path) -> None:
     test.write_text("\n".join(test.read_text().splitlines()[:-1]))
     with pytest.raises(StageError, match="do not agree"):
         datasets.check(stage)
+
+
+def test_a_task_that_says_what_another_says_is_dropped_before_it_costs_more(tmp_path: Path) -> None:
+    with serve_teacher(ANSWERS) as teacher:
+        finish_topics(tmp_path, teacher, 3)
+        stage = open_with("02_datasets", tmp_path, teacher, benchmark="none")
+        first = datasets.run(stage)
+        assert [row.task_id for row in first] == ["iris-species-t001"]
+        assert datasets.funnel(stage) == (3, 1, {"same_task": 2})
+        assert datasets.run(stage) == first
+    twin = first[0].model_copy(update={"task_id": "other", "metric": "f1_macro"})
+    assert datasets.drop_twins([first[0], twin], 1) == ([first[0], twin], [])
+    other = first[0].model_copy(update={"description": "Say which of the insects visits a flower of this size."})
+    assert datasets.drop_twins([first[0], other.model_copy(update={"title": "Visitors", "features": ["x"]})], 1)[1] == []

@@ -117,14 +117,14 @@ class ChatClient:
 
     def _pay_and_send(self, request: dict[str, Any]) -> Reply:
         size = len(json.dumps(request, ensure_ascii=False).encode())
-        most = self._price(size, self.teacher.max_output_tokens)
+        most = self.price(size, self.teacher.max_output_tokens)
         reservation = self.ledger.reserve(self.stage, most)
         try:
             text, why, usage = read_answer(self.client.chat.completions.create(**request))
         except BaseException as error:
             self._give_up(reservation, error, size, most)
         tokens_in, tokens_out = usage or (size // BYTES_PER_TOKEN, len(text.encode()) // BYTES_PER_TOKEN)
-        usd = self._price(tokens_in, tokens_out)
+        usd = self.price(tokens_in, tokens_out)
         self.ledger.settle(reservation, tokens_in, tokens_out, usd, estimated=usage is None)
         if not text:
             raise ReplyError(f"{self.teacher.model} gave an empty reply ({why})")
@@ -147,7 +147,8 @@ class ChatClient:
         # Without the client's own error: its text may repeat the key, and notebooks store tracebacks.
         raise explained from None
 
-    def _price(self, tokens_in: int, tokens_out: int) -> float:
+    def price(self, tokens_in: int, tokens_out: int) -> float:
+        """USD at the list price of the parameters."""
         return (tokens_in * self.teacher.usd_per_mtok_in + tokens_out * self.teacher.usd_per_mtok_out) / 1e6
 
     def _explain(self, error: BaseException) -> BaseException:

@@ -24,7 +24,7 @@ SHARED = ("teacher", "hub", "sandbox")
 RUN_FIELDS = tuple(StageParams.model_fields)
 SECTIONS = {name[3:]: name for name in STAGES}
 SECRET_NAME = re.compile(r"(^|_)(key|token|secret|password)s?$", re.IGNORECASE)
-TOKEN_COUNTS = ("max_tokens", "max_output_tokens", "max_new_tokens")
+TOKEN_COUNTS = ("max_tokens", "max_output_tokens", "max_new_tokens", "max_task_tokens")
 SECRET_VALUE = re.compile(r"(^|[\s:=])(sk-|hf_)[A-Za-z0-9_-]{8,}|://[^/@\s]*:[^/@\s]+@")
 RUN_NAME = re.compile(r"\w[\w.-]*")
 FIX = "correct these in params/*.yaml or in --set; params/base.yaml lists every parameter"

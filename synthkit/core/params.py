@@ -107,6 +107,7 @@ class DatasetsParams(StageParams):
     max_test_rows: int = Field(300, ge=10)
     max_download_mb: int = Field(100, ge=1)
     search_limit: int = Field(8, ge=1, description="near matches looked at when the named dataset is not found")
+    max_twins: int = Field(1, ge=1, description="near-duplicate tasks kept on one dataset; 1 removes all others")
     benchmark: str = Field("embedded", description="'embedded', an MLGym root, or 'none': its datasets are refused")
     teacher: TeacherParams = TeacherParams()
     hub: HubParams = HubParams()
@@ -121,7 +122,10 @@ class CodegenParams(StageParams):
 class SelfDebugParams(StageParams):
     p_debug: float = Field(0.75, ge=0, le=1, description="repair with the evidence, else restart stage 03's request")
     max_tries: int = Field(4, ge=1, description="attempts at one task before it is discarded (paper: k, not disclosed)")
+    max_task_tokens: int | None = Field(None, ge=1, description="tokens that repairing one task may take")
+    max_task_usd: float | None = Field(None, gt=0, description="USD that repairing one task may cost")
     margin: float = Field(0.02, ge=0, description="trivial < baseline < perfect, each by this share")
+    leak: float = Field(0.98, gt=0, le=1, description="share of the way to perfect at which a shortcut is a leak")
     sample_rows: int = Field(4, ge=0, description="as in stage 03; used when generation restarts")
     workers: int = free(2, ge=1)
     teacher: TeacherParams = TeacherParams()

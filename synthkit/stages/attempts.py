@@ -1,5 +1,6 @@
 """Attempts at one task: its draft, and what the teacher makes of it after a gate has refused it."""
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from synthkit.core.errors import ReplyError
-from synthkit.core.llm import ChatClient
+from synthkit.core.llm import ChatClient, Reply
 from synthkit.core.params import SelfDebugParams
 from synthkit.core.prompts import render_messages
 from synthkit.core.runs import Stage
@@ -18,13 +19,17 @@ from synthkit.stages.forms import TaskCode
 from synthkit.stages.gates import Verdict, run_gates
 from synthkit.stages.proposals import Proposal
 from synthkit.stages.seeds import derive_random, derive_seed
-from synthkit.stages.trial import Scores, open_trial
+from synthkit.stages.trial import Difficulty, Scores, open_trial
 
 How = Literal["draft", "repair", "restart"]
 
 
 class Attempt(BaseModel):
-    """One try at a task: where its code came from, each gate's verdict, and the scores when it passed all."""
+    """One try at a task: where its code came from, each gate's verdict, and the scores when it passed all.
+
+    Tokens and USD are those of the requests that made the code, at the list price even where a reply was kept from
+    before; a draft's stand in stage 03. `diff` is from the try before, `final` that no other code could do better.
+    """
 
     task_id: str
     number: int
@@ -35,6 +40,12 @@ class Attempt(BaseModel):
     evidence: str
     verdicts: list[Verdict]
     scores: Scores | None
+    difficulty: Difficulty | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    usd: float = 0.0
+    final: bool = False
+    diff: str = ""
     code: TaskCode
 
 
@@ -81,37 +92,61 @@ def next_attempt(shop: Shop, job: Job, attempts: list[Attempt]) -> Attempt:
     how: How = "restart"
     if derive_random(shop.stage.seed, "p_debug", job.draft.task_id, number).random() < shop.params.p_debug:
         how = "repair"
+    last = attempts[-1]
     try:
-        return try_code(shop, job, ask_again(shop, job, attempts[-1], how), how, number)
+        code, replies = ask_again(shop, job, last, how)
     except ReplyError as error:
         verdict = Verdict(gate="reply", reason="bad_reply", evidence=error.cause)
-        return record_attempt(job, attempts[-1].code, how, number, [verdict], None)
+        return record_attempt(job, last.code, how, number, [verdict])
+    tokens_in, tokens_out = sum(reply.tokens_in for reply in replies), sum(reply.tokens_out for reply in replies)
+    return try_code(shop, job, code, how, number).model_copy(update={
+        "tokens_in": tokens_in, "tokens_out": tokens_out, "usd": shop.client.price(tokens_in, tokens_out),
+        "diff": compare_code(last.code, code)})
 
 
-def ask_again(shop: Shop, job: Job, last: Attempt, how: How) -> TaskCode:
+def ask_again(shop: Shop, job: Job, last: Attempt, how: How) -> tuple[TaskCode, list[Reply]]:
     number = last.number + 1
     if how == "repair":
         messages = build_repair_prompt(shop.params, job, shop.data, last)
     else:
         messages = build_code_prompt(shop.params, job, shop.data, number)
     seed = derive_seed(shop.stage.seed, "TaskCode", job.draft.task_id, number)
-    code, _ = shop.client.ask(messages, TaskCode, sample=number, seed=seed)
-    return code
+    return shop.client.ask(messages, TaskCode, sample=number, seed=seed)
 
 
 def try_code(shop: Shop, job: Job, code: TaskCode, how: How, number: int) -> Attempt:
     """Put one version of a task's code through the gates."""
     with open_trial(job.proposal, code, shop.data / job.proposal.task_id, time_limit_s=job.draft.time_limit_s,
-                    margin=shop.params.margin, seed=shop.stage.seed, sandbox=shop.params.sandbox) as trial:
-        return record_attempt(job, code, how, number, run_gates(trial), trial.scores)
+                    margin=shop.params.margin, leak=shop.params.leak, seed=shop.stage.seed,
+                    sandbox=shop.params.sandbox) as trial:
+        return record_attempt(job, code, how, number, run_gates(trial), trial.scores, trial.difficulty)
+
+
+def compare_code(old: TaskCode, new: TaskCode) -> str:
+    """What changed between two versions of a task's files, as a unified diff."""
+    lines: list[str] = []
+    for name in TaskCode.model_fields:
+        before, after = (getattr(code, name).splitlines() for code in (old, new))
+        lines += difflib.unified_diff(before, after, name, name, lineterm="", n=1)
+    return "\n".join(lines)
+
+
+def is_spent(params: SelfDebugParams, attempts: list[Attempt]) -> bool:
+    """Whether a task's repairs have used what one task may use, in tries, tokens or USD."""
+    tokens = sum(attempt.tokens_in + attempt.tokens_out for attempt in attempts)
+    usd = sum(attempt.usd for attempt in attempts)
+    return (len(attempts) >= params.max_tries or attempts[-1].final
+            or (params.max_task_tokens is not None and tokens >= params.max_task_tokens)
+            or (params.max_task_usd is not None and usd >= params.max_task_usd))
 
 
 def record_attempt(job: Job, code: TaskCode, how: How, number: int, verdicts: list[Verdict],
-                   scores: Scores | None) -> Attempt:
+                   scores: Scores | None = None, difficulty: Difficulty | None = None) -> Attempt:
     last = verdicts[-1]
     return Attempt(
         task_id=job.draft.task_id, number=number, how=how, code_hash=hash_code(code), code=code, verdicts=verdicts,
-        scores=scores, gate=last.gate if last.reason else None, reason=last.reason, evidence=last.evidence,
+        scores=scores, difficulty=difficulty if scores else None, gate=last.gate if last.reason else None,
+        reason=last.reason, evidence=last.evidence, final=last.final,
     )
 
 

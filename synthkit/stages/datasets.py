@@ -32,6 +32,9 @@ from synthkit.stages.proposals import (
     profile_found,
     propose,
 )
+from synthkit.stages.similarity import find_twin
+
+SAME_TASK = 0.8  # TF-IDF cosine of two tasks' texts from which they say the same.
 
 
 def load_inputs(stage: Stage) -> list[Topic]:
@@ -69,9 +72,40 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Proposal]:
             row = result if isinstance(result, BaseModel) else blame_ourselves(topic, result)
             append_record(stage.dir / file_of(row), row)
             (kept if isinstance(row, Proposal) else rejected).append(row)
-    write_records(stage.dir / "proposals.jsonl", sorted(kept, key=lambda row: row.topic_id))
+    kept, twins = drop_twins(sorted(kept, key=lambda row: row.topic_id), params_of(stage).max_twins)
+    rejected += twins
+    write_records(stage.dir / "proposals.jsonl", kept)
     write_records(stage.dir / "rejected.jsonl", sorted(rejected, key=lambda row: row.topic_id))
     return read_proposals(stage)
+
+
+def drop_twins(rows: list[Proposal], max_twins: int) -> tuple[list[Proposal], list[Rejected]]:
+    """(tasks to go on with, those that `max_twins` earlier ones already say).
+
+    Two tasks are twins when dataset, target and metric are the same and what they say is close. They are looked for
+    before any code is asked for, so a twin costs nothing more.
+    """
+    kept: list[Proposal] = []
+    dropped: list[Rejected] = []
+    for row in rows:
+        twins = [other.task_id for other in kept if is_twin(row, other)]
+        if len(twins) < max_twins:
+            kept.append(row)
+            continue
+        dropped.append(Rejected(topic_id=row.topic_id, title=row.topic_title, reason="same_task", named=row.named,
+                                detail=f"{row.task_id} says what {', '.join(twins)} says"))
+    return kept, dropped
+
+
+def is_twin(row: Proposal, other: Proposal) -> bool:
+    same = all(getattr(row, name) == getattr(other, name) for name in ("target", "metric"))
+    if not same or row.dataset.id != other.dataset.id:
+        return False
+    return find_twin(describe(row), [describe(other)], SAME_TASK)[0] is not None
+
+
+def describe(row: Proposal) -> str:
+    return f"{row.title} {row.description} {' '.join(row.features)}"
 
 
 def file_of(row: Proposal | Rejected) -> str:

@@ -20,9 +20,10 @@ from synthkit.gym.scoring import run_baseline, score_submission
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import run_script
 from synthkit.stages.drafting import write_draft
+from synthkit.stages.leaks import find_leak
 from synthkit.stages.metrics import share_of_way
 from synthkit.stages.static_checks import Refused, check_static
-from synthkit.stages.trial import Scores, Trial, lay_out_bench, make_corrupt, own_score
+from synthkit.stages.trial import Difficulty, Scores, Trial, lay_out_bench, make_corrupt, own_score, read_table
 
 EVIDENCE_CHARS = 3000
 CLOSE = 1e-6
@@ -36,6 +37,15 @@ class Verdict(BaseModel):
     gate: str
     reason: str | None = None
     evidence: str = ""
+    final: bool = False
+
+
+def check_leaks(trial: Trial) -> None:
+    """No shortcut in the data gives the labels away."""
+    leak = find_leak(read_table(trial), trial.metric, trial.leak)
+    if leak:
+        raise Refused(leak.reason, f"{leak.detail} reaches {leak.way:.1%} of the way from the trivial to the perfect "
+                      f"score; from {trial.leak:.0%} on the task counts as leaking", final=True)
 
 
 def check_schema(trial: Trial) -> None:
@@ -116,11 +126,15 @@ def check_headroom(trial: Trial) -> None:
     result, answers = run_script(files, command, trial.sandbox, trial.time_limit_s, keep=kept)
     require_success("reference", result, trial.time_limit_s)
     values = {name: own_score(trial, answer) for name, answer in answers.items()}
-    best = max(values, key=lambda name: way_to_perfect(trial, values[name]))
-    if not way_to_perfect(trial, values[best]) > way_to_perfect(trial, trial.values["baseline"]):
+    ways = {name: way_to_perfect(trial, value) for name, value in values.items()}
+    floor, best = way_to_perfect(trial, trial.values["baseline"]), max(ways, key=lambda name: ways[name])
+    if not ways[best] > floor:
         raise Refused("no_headroom", f"the best reference model scores {values[best]:.6g}, the baseline "
                       f"{trial.values['baseline']:.6g}: a simpler baseline is needed")
     trial.reference = answers[best]
+    trial.difficulty = Difficulty(
+        share=round(sum(way > floor for way in ways.values()) / len(REFERENCE_MODELS), 4),
+        gain=round((ways[best] - floor) / (1 - floor), 4), model=best.removeprefix("reference_").removesuffix(".csv"))
 
 
 def measure_scores(trial: Trial) -> None:
@@ -175,6 +189,7 @@ def way_to_perfect(trial: Trial, value: float) -> float:
 
 
 GATES: tuple[tuple[str, Callable[[Trial], None]], ...] = (
+    ("leaks", check_leaks),
     ("static", lambda trial: check_static(trial.code)),
     ("schema", check_schema),
     ("baseline", check_baseline),
@@ -194,7 +209,8 @@ def run_gates(trial: Trial) -> list[Verdict]:
         try:
             gate(trial)
         except Refused as refusal:
-            return [*verdicts, Verdict(gate=name, reason=refusal.reason, evidence=clean_evidence(refusal.evidence))]
+            return [*verdicts, Verdict(gate=name, reason=refusal.reason, evidence=clean_evidence(refusal.evidence),
+                                       final=refusal.final)]
         verdicts.append(Verdict(gate=name))
     return verdicts
 

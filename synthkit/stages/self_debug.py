@@ -17,12 +17,21 @@ from synthkit.core.params import SelfDebugParams
 from synthkit.core.records import append_record, read_records, write_records
 from synthkit.core.runs import Stage
 from synthkit.gym.task import Task, list_tasks
-from synthkit.stages.attempts import Attempt, Job, Shop, build_repair_prompt, flatten, next_attempt, try_code
+from synthkit.stages.attempts import (
+    Attempt,
+    Job,
+    Shop,
+    build_repair_prompt,
+    flatten,
+    is_spent,
+    next_attempt,
+    try_code,
+)
 from synthkit.stages.drafting import Draft, build_meta, write_draft
 from synthkit.stages.losses import count_reasons
 from synthkit.stages.progress import Progress, follow
 from synthkit.stages.proposals import Proposal
-from synthkit.stages.trial import Scores
+from synthkit.stages.trial import Difficulty, Scores
 
 
 class Verified(BaseModel):
@@ -42,6 +51,7 @@ class Verified(BaseModel):
     saved: bool
     code_hash: str
     scores: Scores
+    solved: Difficulty
 
 
 class Rejected(BaseModel):
@@ -129,7 +139,7 @@ def debug_task(shop: Shop, job: Job) -> Verified | Rejected:
     """Try, repair or restart until the gates are passed or the tries are used up."""
     attempts = list(job.past)
     while not attempts or attempts[-1].gate:
-        if len(attempts) == shop.params.max_tries:
+        if attempts and is_spent(shop.params, attempts):
             return discard(job, attempts)
         attempts.append(next_attempt(shop, job, attempts))
         shop.record(attempts[-1])
@@ -139,12 +149,13 @@ def debug_task(shop: Shop, job: Job) -> Verified | Rejected:
 def publish(shop: Shop, job: Job, attempts: list[Attempt]) -> Verified:
     """Write the verified task with its scores into this stage's MLGym root."""
     proposal, last = job.proposal, attempts[-1]
-    scores = last.scores
-    assert scores is not None, "an attempt that passed has scores"
+    scores, solved = last.scores, last.difficulty
+    assert scores is not None and solved is not None, "an attempt that passed has scores"
     meta = build_meta(proposal).model_copy(update={
         "trivial_score": scores.trivial, "baseline_public": scores.baseline_public,
         "baseline_private": scores.baseline_private, "reference_score": scores.reference,
-        "perfect_score": scores.perfect,
+        "perfect_score": scores.perfect, "reference_model": solved.model, "solve_share": solved.share,
+        "solve_gain": solved.gain,
     })
     write_draft(shop.stage.dir / "tasks", proposal, last.code, shop.data / proposal.task_id,
                 job.draft.time_limit_s, meta)
@@ -152,7 +163,7 @@ def publish(shop: Shop, job: Job, attempts: list[Attempt]) -> Verified:
         task_id=proposal.task_id, topic_id=proposal.topic_id, title=proposal.title, area=proposal.area,
         difficulty=proposal.difficulty, dataset_id=proposal.dataset.id, target=proposal.target,
         task_kind=proposal.task_kind, metric=proposal.metric, direction=proposal.direction, attempts=len(attempts),
-        saved=len(attempts) > 1, code_hash=last.code_hash, scores=scores,
+        saved=len(attempts) > 1, code_hash=last.code_hash, scores=scores, solved=solved,
     )
 
 

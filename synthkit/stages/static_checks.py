@@ -15,11 +15,14 @@ _parsing = threading.Lock()
 
 
 class Refused(Exception):
-    """A gate's no: a typed reason, and the evidence that the teacher is shown."""
+    """A gate's no: a typed reason, and the evidence that the teacher is shown.
 
-    def __init__(self, reason: str, evidence: str):
+    `final`: it lies in the data, so no other code for the same task could pass.
+    """
+
+    def __init__(self, reason: str, evidence: str, *, final: bool = False):
         super().__init__(reason)
-        self.reason, self.evidence = reason, evidence
+        self.reason, self.evidence, self.final = reason, evidence, final
 
 
 def check_static(code: TaskCode) -> None:

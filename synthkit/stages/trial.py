@@ -16,6 +16,7 @@ from synthkit.core.params import SandboxParams
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import place_files
 from synthkit.stages.forms import TaskCode
+from synthkit.stages.leaks import Table
 from synthkit.stages.metrics import Metric, build_metrics
 from synthkit.stages.proposals import Proposal
 from synthkit.stages.seeds import derive_seed
@@ -34,6 +35,17 @@ class Scores(BaseModel):
     perfect: float
 
 
+class Difficulty(BaseModel):
+    """How hard it is to beat the baseline: share of the generic models that do, and what the best one gains.
+
+    `gain` is in shares of the way from the baseline to a perfect score.
+    """
+
+    share: float
+    gain: float
+    model: str
+
+
 @dataclass
 class Trial:
     """What the gates of one attempt work on, and what they find out on the way.
@@ -47,12 +59,14 @@ class Trial:
     folder: Path
     time_limit_s: int
     margin: float
+    leak: float
     seed: int
     sandbox: SandboxParams
     task: Task | None = None
     submissions: dict[str, bytes] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     reference: bytes = b""
+    difficulty: Difficulty | None = None
     scores: Scores | None = None
 
     @property
@@ -74,11 +88,11 @@ class Trial:
 
 
 @contextmanager
-def open_trial(proposal: Proposal, code: TaskCode, data: Path, *, time_limit_s: int, margin: float, seed: int,
-               sandbox: SandboxParams) -> Iterator[Trial]:
+def open_trial(proposal: Proposal, code: TaskCode, data: Path, *, time_limit_s: int, margin: float, leak: float,
+               seed: int, sandbox: SandboxParams) -> Iterator[Trial]:
     """A trial in a temporary folder, which goes when it ends."""
     with TemporaryDirectory(prefix="synthkit-trial-") as folder:
-        yield Trial(proposal, code, data, Path(folder), time_limit_s, margin,
+        yield Trial(proposal, code, data, Path(folder), time_limit_s, margin, leak,
                     derive_seed(seed, "trial", proposal.task_id), sandbox)
 
 
@@ -118,6 +132,14 @@ def make_corrupt(trial: Trial) -> dict[str, bytes]:
 
 def to_csv(tables: dict[str, pd.DataFrame]) -> dict[str, bytes]:
     return {name: table.to_csv(index=False, lineterminator="\n").encode() for name, table in tables.items()}
+
+
+def read_table(trial: Trial) -> Table:
+    """The task's rows as a leak is looked for in them."""
+    train, test, sample = (pd.read_csv(trial.data / f"{name}.csv") for name in ("train", "test", "sample_submission"))
+    target = trial.proposal.target
+    return Table(train.drop(columns=target), train[target], test.drop(columns="id"), trial.answers[target],
+                 trial.proposal.task_kind, sample[target].iloc[0])
 
 
 def own_score(trial: Trial, submission: bytes) -> float:
