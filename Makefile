@@ -1,5 +1,6 @@
 # make pipeline   the whole offline run: seven notebooks, no key, no network
 # make test       every test
+# make exports    the tests of exports on every task of outputs/offline
 # make lab        JupyterLab on the notebooks
 # make lint       ruff
 # make clean      takes the virtual environment and caches away; runs under outputs/ stay
@@ -9,7 +10,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help pipeline test lab lint clean
+.PHONY: help pipeline test exports lab lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -27,6 +28,9 @@ pipeline: $(STAMP)
 test: $(STAMP)
 	@$(PY) -m ruff check .
 	@$(PY) -m pytest $(ARGS)
+
+exports: $(STAMP)
+	@SYNTHKIT_EXPORTED_RUN=outputs/offline $(PY) -m pytest tests/test_export.py $(ARGS)
 
 lab: $(STAMP)
 	@$(PY) -m jupyterlab notebooks

@@ -55,7 +55,23 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("run_dir", type=Path)
     report.set_defaults(command=command_report)
     add_gym(commands.add_parser("gym", help="the environment by itself"))
+    export = commands.add_parser("export", help="a run's tasks for others: MLGym, Harbor, the Hugging Face Hub")
+    add_export(export)
     return parser
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    from synthkit.export.command import add_arguments
+
+    add_arguments(parser)
+    parser.set_defaults(command=command_export)
+
+
+def command_export(args: argparse.Namespace) -> int:
+    from synthkit.export.command import export_tasks
+
+    sys.stdout.write(export_tasks(args))
+    return 0
 
 
 def add_gym(parser: argparse.ArgumentParser) -> None:

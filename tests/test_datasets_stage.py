@@ -168,4 +168,5 @@ def test_a_task_that_says_what_another_says_is_dropped_before_it_costs_more(tmp_
     twin = first[0].model_copy(update={"task_id": "other", "metric": "f1_macro"})
     assert datasets.drop_twins([first[0], twin], 1) == ([first[0], twin], [])
     other = first[0].model_copy(update={"description": "Say which of the insects visits a flower of this size."})
-    assert datasets.drop_twins([first[0], other.model_copy(update={"title": "Visitors", "features": ["x"]})], 1)[1] == []
+    other = other.model_copy(update={"title": "Visitors", "features": ["x"]})
+    assert datasets.drop_twins([first[0], other], 1) == ([first[0], other], [])
