@@ -3,6 +3,7 @@
 import math
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from synthkit.core.params import SandboxParams
@@ -38,6 +39,13 @@ def find_baseline(task: Task, params: SandboxParams) -> tuple[Metrics, Metrics]:
         if key not in _measured:
             _measured[key] = measure_baseline(task, params)
     return _measured[key]
+
+
+def name_metric(task: Task, baseline: Metrics) -> Task:
+    """The task with the baseline's first metric as its own when its files name none."""
+    if task.metric or not baseline:
+        return task
+    return replace(task, meta=task.meta.model_copy(update={"metric": next(iter(baseline))}))
 
 
 def measure_baseline(task: Task, params: SandboxParams) -> tuple[Metrics, Metrics]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from synthkit.core.errors import SandboxError
 from synthkit.core.params import SandboxParams
-from synthkit.gym.baseline import Metrics, find_baseline, measure_improvement
+from synthkit.gym.baseline import Metrics, find_baseline, measure_improvement, name_metric
 from synthkit.gym.csv_form import Part
 from synthkit.gym.fork import fork_session
 from synthkit.gym.observations import cut_middle, describe_score, describe_task
@@ -33,6 +33,8 @@ TRAINING_TIMEOUT_S = 3600
 TRAINING = re.compile("python|torchrun|accelerate|deepspeed")
 OBSERVATION_CHARS = 8000
 NO_OUTPUT = "(the command ended without output)"
+# They would wait for keys until the action's time is over. MLGym lists them too, but its check never matches.
+NEED_TERMINAL = frozenset({"vi", "vim", "nvim", "view", "nano", "emacs", "ed", "pico", "joe"})
 # MLGym's agent ends an episode by sending these; a model may too.
 HANDING_IN = ("submit", "exit_context", "exit_cost", "exit_error", "exit_format", "exit_api", "exit_time")
 UNSCORED_ENDINGS = {"skip": "skipped", "exit_forfeit": "exit_forfeit"}
@@ -90,6 +92,7 @@ class Environment:
         prepare_workspace(self.task, self.workspace)
         if not self.baseline_public:
             self.baseline_public, self.baseline = find_baseline(self.task, self.params)
+            self.task = name_metric(self.task, self.baseline)
         self.sandbox: Sandbox = self._stack.enter_context(open_sandbox(self.workspace, self.params))
         self.sandbox.run(f"RANDOM={self.seed}", ACTION_TIMEOUT_S)
         return self.describe_task(), self._info()
@@ -161,6 +164,9 @@ class Environment:
 
     def _run_part(self, part: Call | Shell, timeout_s: float) -> Result:
         if isinstance(part, Shell):
+            program = (part.text.split() or [""])[0]
+            if program in NEED_TERMINAL:
+                return Result(f"({program} needs a terminal: use open and edit)", 1, False, 0.0)
             return self.sandbox.run(part.text, timeout_s)
         return self.sandbox.call(part.name, list(part.args), part.text)
 
@@ -201,4 +207,5 @@ class Environment:
         return self.sandbox.state()
 
     def _info(self) -> dict[str, Any]:
-        return {"step": self.steps_taken, "exit_status": self.exit_status, "scores": self.scores, "parts": self.parts}
+        return {"step": self.steps_taken, "exit_status": self.exit_status, "scores": [*self.scores],
+                "parts": [*self.parts]}

@@ -6,6 +6,7 @@ model, a language model, Python code) is evaluated by `submissions.py`.
 """
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from synthkit.gym.task import Task
 from synthkit.gym.workspace import BadFile, read_file, run_script
 
 TEST = "data/test.csv"
+# tqdm's bars, which MLGym leaves out too.
+PROGRESS = re.compile(r"\d+%\|.*\| *\d+/\d+ \[|^ *\d+it \[")
 
 
 @dataclass
@@ -116,7 +119,8 @@ def evaluate_table(task: Task, submission: bytes, part: Part, params: SandboxPar
 
 def read_metrics(stdout: bytes, script: str) -> dict[str, float]:
     """The one JSON object of finite numbers that an evaluation may print."""
-    text = stdout[:100_000].decode("utf-8", "replace").strip()
+    lines = re.split(r"[\r\n]+", stdout[:100_000].decode("utf-8", "replace"))
+    text = "\n".join(line for line in lines if not PROGRESS.search(line)).strip()
     try:
         metrics = json.loads(text)
     except (ValueError, RecursionError):

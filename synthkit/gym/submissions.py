@@ -58,9 +58,19 @@ def evaluate_apart(task: Task, workspace: Path, params: SandboxParams) -> bytes:
         clone_files(workspace, copy, params.disk_mb << 20)
         place_files({name: path for name, path in task.public_files().items() if task.is_fixed(name)}, copy,
                     replace=True)
-        place_files(task.all_files(), scene)
+        place_files(choose_scene(task, copy), scene)
         result = run_apart(task, scene, copy, command, params, find_timeout(task))
         return read_output(task, result, scene)
+
+
+def choose_scene(task: Task, copy: Path) -> dict[str, Path]:
+    """What stands beside the evaluation: the task's fixed files, and data that the agent was to change.
+
+    Code that is the agent's stays out: where the agent took it away, its import fails, as it would in MLGym.
+    """
+    mine = [name for name in task.public_files() if not task.is_fixed(name)]
+    data = {name: copy / name for name in mine if not name.endswith(".py") and (copy / name).is_file()}
+    return {name: path for name, path in task.all_files().items() if name not in mine} | data
 
 
 def evaluate_together(task: Task, workspace: Path, params: SandboxParams) -> bytes:
