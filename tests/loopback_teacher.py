@@ -53,15 +53,22 @@ def in_turn(*answers: Any) -> Answer:
     return answer
 
 
-def complete(text: str, tokens: tuple[int, int] | None = (1, 1)) -> dict[str, Any]:
-    """A chat completion; `tokens` None leaves the usage out."""
+def complete(text: str | None, tokens: tuple[int, int] | None = (1, 1),
+             calls: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """A chat completion; `tokens` None leaves the usage out. `calls` are tool calls, see `call_tool`."""
     names = ("prompt_tokens", "completion_tokens", "total_tokens")
     usage = {"usage": dict(zip(names, (*tokens, sum(tokens)), strict=True))} if tokens else {}
+    message = {"role": "assistant", "content": text} | ({"tool_calls": calls} if calls else {})
     return {
         "id": "x", "object": "chat.completion", "created": 0, "model": "loopback",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+        "choices": [{"index": 0, "finish_reason": "tool_calls" if calls else "stop", "message": message}],
         **usage,
     }
+
+
+def call_tool(name: str, arguments: str) -> dict[str, Any]:
+    """A call of a function as OpenAI's API words it: its arguments are a JSON text."""
+    return {"id": "call_1", "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 @contextmanager

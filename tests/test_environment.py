@@ -1,54 +1,23 @@
-"""Episodes on a small real task: what the agent is told, scores, limits and every ending."""
+"""Episodes on a small real task: what the agent is told, limits of an action, scores, tasks of MLGym."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from gym_kit import SANDBOX, WRITE_GOOD, make_model, make_task
 
-from synthkit.core.errors import EndpointError, ReplyError, TransientEndpointError
-from synthkit.core.llm import Reply
-from synthkit.core.params import SandboxParams
 from synthkit.gym.agent import run_episode
 from synthkit.gym.baseline import measure_improvement
 from synthkit.gym.environment import Environment
 from synthkit.gym.observations import cut_middle, format_metrics, format_number
-from synthkit.gym.task import Task, TaskMeta, build_csv_task, write_task
+from synthkit.gym.task import Task, TaskMeta
 from synthkit.gym.trajectory import Trajectory
-
-SANDBOX = SandboxParams(warm=False)
-BASELINE_PY = """import csv
-rows = list(csv.DictReader(open("data/test.csv")))
-with open("submission.csv", "w") as out:
-    print("id,y", *(f"{row['id']},0" for row in rows), sep="\\n", file=out)
-"""
-EVALUATE_PY = """import argparse, csv, json, pathlib
-parser = argparse.ArgumentParser()
-parser.add_argument("--submission_file")
-truth = csv.DictReader(open(pathlib.Path(__file__).parent / "data/answers.csv"))
-said = {row["id"]: row["y"] for row in csv.DictReader(open(parser.parse_args().submission_file))}
-hits = [said[row["id"]] == row["y"] for row in truth]
-print(json.dumps({"accuracy": sum(hits) / len(hits)}))
-"""
-WRITE_GOOD = "(echo id,y; for i in $(seq 0 19); do echo $i,$((i % 2)); done) > submission.csv"
-META = TaskMeta(metric="accuracy", direction="maximize", task_kind="classification", target="y",
-                baseline_public=0.5, baseline_private=0.4)
-
-
-def table(columns: str, row: str) -> str:
-    return "\n".join([columns, *(row.format(i=i, y=i % 2) for i in range(20))]) + "\n"
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
-    root = tmp_path_factory.mktemp("root")
-    config, dataset = build_csv_task("parity", "Parity", "Tell odd from even.", "Numbers.", time_limit_s=20, meta=META)
-    write_task(root, config, [dataset], META, {
-        "baseline.py": BASELINE_PY, "evaluate.py": EVALUATE_PY, "data/train.csv": table("x,y", "{i},{y}"),
-        "data/test.csv": table("id,x", "{i},{i}"), "data/sample_submission.csv": table("id,y", "{i},0"),
-        "data/answers.csv": table("id,y", "{i},{y}"),
-    })
-    return Task.load(root, "parity")
+    return make_task(tmp_path_factory.mktemp("root"))
 
 
 @pytest.fixture
@@ -59,17 +28,7 @@ def env(task: Task) -> Iterator[Environment]:
 
 
 def play(task: Task, *turns: str | Exception, max_steps: int = 12) -> tuple[Trajectory, list[list[dict]]]:
-    """An episode with a model that says what is given: an action, a whole reply, or an exception."""
-    seen: list[list[dict]] = []
-
-    def model(messages: list[dict]) -> Reply:
-        turn = turns[len(seen)]
-        seen.append([dict(message) for message in messages])
-        if isinstance(turn, Exception):
-            raise turn
-        text = turn if turn.startswith("BAD") else f"DISCUSSION\nI go on.\n```\n{turn}\n```"
-        return Reply(text=text, tokens_in=10, tokens_out=2, usd=0.5, cached=False)
-
+    model, seen = make_model(*turns)
     return run_episode(task, model, SANDBOX, max_steps=max_steps, name="script"), seen
 
 
@@ -139,33 +98,6 @@ def test_an_action_past_its_time_says_so_and_keeps_what_it_printed(task: Task) -
         observation, *_ = env.step("echo before; python -c 'import time; time.sleep(30)'")
         assert observation == ("before\nEXECUTION TIMED OUT BECAUSE THE COMMAND WAS RUNNING FOR MORE THAN 1 SECONDS.")
         assert env.step("echo alive")[0] == "alive"
-
-
-def test_the_step_limit_hands_in_what_there_is(task: Task) -> None:
-    trajectory, _ = play(task, WRITE_GOOD, "ls", max_steps=2)
-    assert trajectory.exit_status == "autosubmission (max_steps)" and trajectory.reward == pytest.approx(1.5)
-    assert len(trajectory.steps) == 2 and trajectory.steps[1].observation.endswith("\nExited (max_steps)")
-
-
-def test_three_malformed_replies_in_a_row_end_the_episode(task: Task) -> None:
-    trajectory, seen = play(task, WRITE_GOOD, "BAD one", "ls", "BAD two", "BAD three", "BAD four")
-    assert trajectory.exit_status == "autosubmission (exit_format)" and trajectory.api_calls == 6
-    assert [step.action for step in trajectory.steps] == [WRITE_GOOD, "ls", "exit_format"]
-    assert seen[2][-2]["content"] == "BAD one" and "no fenced block" in seen[2][-1]["content"]
-    assert not any("BAD" in message["content"] for message in trajectory.messages)
-
-
-@pytest.mark.parametrize(("error", "why"), [
-    (ReplyError("too long"), "exit_context"), (TransientEndpointError("busy"), "exit_api"),
-])
-def test_a_model_that_cannot_go_on_is_a_bad_rollout(task: Task, error: Exception, why: str) -> None:
-    trajectory, _ = play(task, "ls", error)
-    assert trajectory.exit_status == f"submission_not_found ({why})" and len(trajectory.steps) == 2
-
-
-def test_an_endpoint_that_refuses_is_for_a_person(task: Task) -> None:
-    with pytest.raises(EndpointError):
-        play(task, EndpointError("wrong key"))
 
 
 @pytest.mark.parametrize("stored", [[{"accuracy": 0.4}], []])

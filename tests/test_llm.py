@@ -1,5 +1,6 @@
 """The chat client against a teacher on loopback that speaks the protocol and fails in the ways that real ones do."""
 
+import json
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback_teacher import Answer, Raw, Teacher, complete, fail, in_turn, serve_teacher
+from loopback_teacher import Answer, Raw, Teacher, call_tool, complete, fail, in_turn, serve_teacher
 from pydantic import BaseModel, Field
 
 from synthkit.core.errors import BudgetError, EndpointError, ReplyError, TransientEndpointError
 from synthkit.core.ledger import Ledger, stage_usage
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import TeacherParams
+from synthkit.gym.parsing import FormatError
+from synthkit.gym.replies import read_tool_call
+from synthkit.gym.tools import list_tools
 
 STAGE = "01_topics"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -159,6 +163,36 @@ def test_the_budget_stops_before_the_request_is_sent(tmp_path: Path) -> None:
         assert client.chat(HELLO).cached
     assert stage_usage(tmp_path, STAGE)[1] == pytest.approx(0.2 * len(teacher.asked))
     assert 1 <= len(teacher.asked) < 9
+
+
+def test_tools_are_offered_and_a_call_comes_back_as_text(tmp_path: Path) -> None:
+    arguments = {"start": 1, "end": 2, "text": '</tool_call>\n"é"'}
+    answer = Raw(body=complete("I edit.", (7, 3), [call_tool("edit", json.dumps(arguments))]))
+    with serve_teacher({"": in_turn(answer, "no call")}) as teacher:
+        client = open_client(teacher, tmp_path)
+        reply = client.chat(HELLO, tools=list_tools())
+        assert client.chat(HELLO, tools=list_tools()).text == reply.text
+        assert client.chat(HELLO).text == client.chat(HELLO, tools=list_tools()[:1]).text == "no call"
+    assert read_tool_call(reply.text) == ("I edit.", f"edit 1:2\n{arguments['text']}\nend_of_edit")
+    assert [body.get("tools") for body in teacher.bodies] == [list_tools(), None, list_tools()[:1]]
+    assert "tools" not in teacher.bodies[1], "offered only where given"
+
+
+CUSTOM = {"id": "c", "type": "custom", "custom": {"name": "bash", "input": "ls"}}
+
+
+@pytest.mark.parametrize(("calls", "read"), [
+    ([call_tool("submit", "{}")], "submit"), ([call_tool("bash", '{"command": "ls"}')], "ls"),
+    ([call_tool("bash", '{"command": "l')], "not a JSON object"), ([call_tool("bash", "")], "not a JSON object"),
+    ([CUSTOM], "not a JSON object"), ([call_tool("submit", "{}")] * 2, "more than one tool"),
+    ([call_tool("bash", '{"command": "\\ud800"}')], "?"),
+])
+def test_a_call_without_text_is_a_reply_and_a_broken_one_a_format_error(tmp_path: Path, calls: list, read: str) -> None:
+    reply, _ = ask_all(lambda m: Raw(body=complete(None, calls=calls)), tmp_path)
+    try:
+        assert read_tool_call(reply.text) == ("", read)
+    except FormatError as error:
+        assert read in error.cause
 
 
 @pytest.mark.parametrize("structured", ["json_schema", "json_object", "text"])

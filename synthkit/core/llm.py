@@ -1,6 +1,7 @@
 """One chat client for every teacher: an OpenAI-compatible endpoint with retries, a reply cache, a budget, and forms.
 
 Replies are cached by model, messages, options, sample and seed, so a resumed run pays for nothing twice.
+A tool that the model calls in the API's own field is written into the reply's text, so one reader serves every model.
 The key is read from the environment and appears nowhere else: not in records, nor in what errors say.
 Tried against loopback servers that speak the protocol, faults included; not against a paid endpoint.
 """
@@ -36,7 +37,10 @@ REFUSED_PARAMETER = ("unsupported_parameter", "unsupported_value", "unknown_para
 
 @dataclass(frozen=True)
 class Reply:
-    """A model's reply with what it used; `cached` replies cost nothing again."""
+    """A model's reply with what it used, in tokens and USD; `cached` replies cost nothing again.
+
+    Behind the text stand the tools that it called, each in the form of `write_tool_call`.
+    """
 
     text: str
     tokens_in: int
@@ -64,9 +68,13 @@ class ChatClient:
         teacher = self.teacher
         return OpenAI(base_url=self.base_url, api_key=key, timeout=teacher.timeout_s, max_retries=teacher.max_retries)
 
-    def chat(self, messages: Messages, *, sample: int = 0, seed: int | None = None, cache: bool = True) -> Reply:
-        """One reply in free text. `sample` tells repeated requests apart; `seed` is sent when the teacher takes one."""
-        return self._request(messages, {}, sample, seed, cache)
+    def chat(self, messages: Messages, *, sample: int = 0, seed: int | None = None, cache: bool = True,
+             tools: list[dict[str, Any]] | None = None) -> Reply:
+        """One reply in free text. `sample` tells repeated requests apart; `seed` is sent when the teacher takes one.
+
+        `tools` are offered to the model in OpenAI's form, as the gym's `list_tools` gives them.
+        """
+        return self._request(messages, {"tools": tools}, sample, seed, cache)
 
     def ask(
         self, messages: Messages, form: type[M], *, sample: int = 0, seed: int | None = None
@@ -208,7 +216,32 @@ def read_answer(answer: Any) -> tuple[str, str, tuple[int, int] | None]:
     if not answer.choices:
         return "", "no choice", known
     choice = answer.choices[0]
-    return choice.message.content or "", str(choice.finish_reason), known
+    return read_message(choice.message), str(choice.finish_reason), known
+
+
+def read_message(message: Any) -> str:
+    """The text of an assistant's message, and behind it the tools that it calls."""
+    calls = [read_tool_call(call) for call in message.tool_calls or []]
+    text = "\n".join([part for part in (message.content,) if part] + calls)
+    # Half a surrogate pair, which JSON can hold, could be neither cached nor recorded.
+    return text.encode("utf-8", "replace").decode()
+
+
+def read_tool_call(call: Any) -> str:
+    """A call as text; arguments that are not JSON stay the string that they are, and a custom tool has its input."""
+    function = getattr(call, "function", None)
+    if not function:
+        return write_tool_call(call.custom.name, call.custom.input)
+    try:
+        return write_tool_call(function.name, json.loads(function.arguments))
+    except (ValueError, RecursionError):
+        return write_tool_call(function.name, function.arguments)
+
+
+def write_tool_call(name: str, arguments: Any) -> str:
+    """A call of a tool in the text form of Qwen3 and Hermes models."""
+    call = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    return f"<tool_call>\n{call}\n</tool_call>"
 
 
 def find_key(teacher: TeacherParams, base_url: str) -> str:

@@ -192,7 +192,8 @@ class MlgymEvalParams(StageParams):
     tasks: list[str] | None = Field(None, description="task ids; None takes all of the benchmark")
     runs: int = Field(5, ge=1, description="seeded runs per model and task (paper: 64)")
     max_steps: int = Field(16, ge=1, description="rounds (paper: 50)")
-    history: Literal["default", "last5"] = Field("default", description="MLGym's own default is last5")
+    history: str = Field("default", pattern=r"^(default|closed_window|last[1-9]\d*)$",
+                         description="default, closed_window or last<N>; MLGym's own default is last5")
     workers: int = free(16, ge=1)
     student: StudentParams = StudentParams()
     teacher: TeacherParams = TeacherParams()

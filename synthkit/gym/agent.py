@@ -1,99 +1,165 @@
 """A chat model as MLGym's agent: one reply, one action, one observation, until the episode ends."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from synthkit.core.errors import ReplyError, TransientEndpointError
+from synthkit.core.llm import Reply
 from synthkit.core.params import SandboxParams
 from synthkit.core.prompts import render_prompt
 from synthkit.gym.bwrap import WORKSPACE
 from synthkit.gym.environment import Environment
-from synthkit.gym.history import HISTORY, Messages
-from synthkit.gym.parsing import FormatError, parse_reply
+from synthkit.gym.history import Messages, choose_history
+from synthkit.gym.parsing import FormatError
+from synthkit.gym.replies import choose_format
 from synthkit.gym.task import Task
+from synthkit.gym.tools import describe_tools
 from synthkit.gym.trajectory import Step, Trajectory, estimate_tokens
-
-if TYPE_CHECKING:
-    from synthkit.core.llm import Reply
 
 AGENT_PROMPTS = ("agent_system", "agent_task", "agent_retry")
 MAX_MALFORMED = 3
+# Endings that a reply brought about: it is kept in the last step.
+ENDED_BY_REPLY = ("exit_format", "exit_cost")
+
+Model = Callable[[Messages], Reply | str]
+
+
+class LimitReached(Exception):
+    """The episode's money or time is used up; `why` is exit_cost or exit_time."""
+
+    def __init__(self, why: str):
+        super().__init__(why)
+        self.why = why
 
 
 @dataclass
 class Agent:
-    """A model with its conversation. `usage` counts every request, those after malformed replies too."""
+    r"""A model with its conversation. Any function of the messages that gives a text is a model:
 
-    model: "Callable[[Messages], Reply]"
+        agent = Agent(model=lambda messages: "DISCUSSION\nI hand in.\n```\nsubmit\n```")
+        with Environment(task) as env:
+            trajectory = agent.play(env)
+
+    A model may give a `core.llm.Reply` instead, with the tokens and USD that it used; a plain text counts as free.
+    `history` is 'default', 'last<N>' or 'closed_window', see `choose_history`; `reply_format` is 'thought_action',
+    'xml', 'json' or 'tool_call', see `replies.py`. For 'tool_call' give an endpoint the tools of `list_tools`.
+    `cost_limit_usd` ends the episode after the reply that exceeds it, which is not executed (MLGym's
+    per_instance_cost_limit; replies from the cache cost nothing). `time_limit_s` is wall time from the first turn on,
+    looked at before each request, never inside an action. None is no limit.
+    `messages` is the conversation; `replies` holds every reply, malformed ones too. Raises ParamError for an unknown
+    history or format.
+    """
+
+    model: Model
     history: str = "default"
-    messages: Messages = field(default_factory=list)
-    replies: "list[Reply]" = field(default_factory=list)
+    reply_format: str = "thought_action"
+    cost_limit_usd: float | None = None
+    time_limit_s: float | None = None
+    messages: Messages = field(init=False)
+    replies: list[Reply] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.messages.append({"role": "system", "content": render_prompt("agent_system", workspace=WORKSPACE)})
+        self._choose, self._read = choose_history(self.history), choose_format(self.reply_format)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the conversation; only the system message is left."""
+        system = render_prompt("agent_system", workspace=WORKSPACE, reply_format=self.reply_format,
+                               tools=describe_tools())
+        self.messages, self.replies = [{"role": "system", "content": system}], []
+        self._deadline = math.inf
 
     def act(self, turn: str) -> tuple[str, str, str]:
-        """(response, thought, action) to a user turn. Raises FormatError after three malformed replies in a row.
+        """(response, thought, action) to a user turn.
 
-        A malformed reply and the request to mend it are shown to the model once and not kept.
+        A malformed reply and the request to mend it are shown to the model once and not kept. Raises FormatError after
+        three malformed replies in a row, LimitReached, and what the model raises.
         """
+        if len(self.messages) == 1 and self.time_limit_s is not None:
+            self._deadline = time.monotonic() + self.time_limit_s
         self.messages.append({"role": "user", "content": turn})
         aside: Messages = []
-        for attempt in range(1, MAX_MALFORMED + 1):
-            reply = self.model(HISTORY[self.history](self.messages) + aside)
-            self.replies.append(reply)
+        for _ in range(MAX_MALFORMED):
+            text = self._ask(aside)
             try:
-                thought, action = parse_reply(reply.text)
+                thought, action = self._read(text)
             except FormatError as error:
-                if attempt == MAX_MALFORMED:
-                    raise
-                retry = render_prompt("agent_retry", fault=error.cause)
-                aside += [{"role": "assistant", "content": reply.text}, {"role": "user", "content": retry}]
-                continue
-            self.messages.append({"role": "assistant", "content": reply.text})
-            return reply.text, thought, action
-        raise AssertionError("the loop returns or raises")
+                fault = error
+            else:
+                self.messages.append({"role": "assistant", "content": text})
+                return text, thought, action
+            retry = render_prompt("agent_retry", fault=fault.cause, reply_format=self.reply_format)
+            aside += [{"role": "assistant", "content": text}, {"role": "user", "content": retry}]
+        raise fault
 
+    def _ask(self, aside: Messages) -> str:
+        if time.monotonic() >= self._deadline:
+            raise LimitReached("exit_time")
+        self.replies.append(wrap_reply(self.model(self._choose(self.messages) + aside)))
+        if self.cost_limit_usd is not None and sum(reply.usd for reply in self.replies) > self.cost_limit_usd:
+            raise LimitReached("exit_cost")
+        return self.replies[-1].text
 
-def run_episode(task: Task, model: "Callable[[Messages], Reply]", sandbox: SandboxParams, *, max_steps: int, name: str,
-                training_timeout_s: int | None = None, history: str = "default", seed: int = 0,
-                shadow: bool = False) -> Trajectory:
-    """Play a task with a model from start to end. A bad rollout is a Trajectory that says so, not an exception.
+    def play(self, env: Environment, name: str = "model") -> Trajectory:
+        """Play an environment from its reset to an ending, in a new conversation; `name` is the model's in the result.
 
-    `name` is the model's name in the trajectory; `history` is 'default' or 'last5'; `shadow` as in Environment.
-    Raises what a person has to act on: SandboxError when none can be started, BudgetError, EndpointError that no retry
-    can mend.
-    """
-    started = time.monotonic()
-    agent = Agent(model, history)
-    trajectory = Trajectory(task.id, name, seed=seed)
-    with Environment(task, sandbox, max_steps=max_steps, training_timeout_s=training_timeout_s, seed=seed,
-                     shadow=shadow) as env:
+        A bad rollout is a Trajectory that says so, not an exception. Raises what a person has to act on: SandboxError
+        when none can be started, BudgetError, EndpointError that no retry can mend, and whatever else the model raises.
+        """
+        started = time.monotonic()
+        self.restart()
         observation, _ = env.reset()
+        trajectory = Trajectory(env.task.id, name, seed=env.seed)
         try:
             while not env.done:
-                observation = play_step(env, agent, observation, trajectory)
+                observation = play_step(env, self, observation, trajectory)
         except FormatError:
-            end_early(env, agent, trajectory, "exit_format")
+            end_early(env, self, trajectory, "exit_format")
         except ReplyError:
-            end_early(env, agent, trajectory, "exit_context")
+            end_early(env, self, trajectory, "exit_context")
         except TransientEndpointError:
-            end_early(env, agent, trajectory, "exit_api")
-        record_outcome(env, agent, trajectory)
-    trajectory.seconds = time.monotonic() - started
-    return trajectory
+            end_early(env, self, trajectory, "exit_api")
+        except LimitReached as limit:
+            end_early(env, self, trajectory, limit.why)
+        record_outcome(env, self, trajectory)
+        trajectory.seconds = time.monotonic() - started
+        return trajectory
+
+
+def run_episode(task: Task, model: Model, sandbox: SandboxParams, *, max_steps: int, name: str,
+                training_timeout_s: int | None = None, history: str = "default", reply_format: str = "thought_action",
+                cost_limit_usd: float | None = None, time_limit_s: float | None = None, seed: int = 0,
+                shadow: bool = False) -> Trajectory:
+    """Play a task with a model from start to end: `Agent.play` in an Environment of its own.
+
+    The parameters are those of Agent and Environment, and so is what it raises; `name` is the model's name in the
+    trajectory.
+    """
+    agent = Agent(model, history, reply_format, cost_limit_usd, time_limit_s)
+    with Environment(task, sandbox, max_steps=max_steps, training_timeout_s=training_timeout_s, seed=seed,
+                     shadow=shadow) as env:
+        return agent.play(env, name)
+
+
+def wrap_reply(reply: Reply | str) -> Reply:
+    """A model's answer as a Reply. Raises TypeError when it is neither a Reply nor a text."""
+    if isinstance(reply, str):
+        return Reply(reply, 0, 0, 0.0, cached=False)
+    if not isinstance(reply, Reply):
+        raise TypeError(f"a model gives a str or a synthkit.core.llm.Reply, and this one gave {type(reply).__name__}")
+    return reply
 
 
 def play_step(env: Environment, agent: Agent, observation: str, trajectory: Trajectory) -> str:
     """One reply and its action; the step is recorded. Returns the new observation."""
-    state = env.state()
+    state, asked = env.state(), len(agent.replies)
     response, thought, action = agent.act(format_turn(env, observation, state))
     seen, _, _, _, info = env.step(action)
     step = Step(json.dumps(state), response, thought, action, info["execution_time"], seen)
-    trajectory.steps.append(step)
+    trajectory.add(step, agent.replies[asked:])
     return seen
 
 
@@ -104,9 +170,10 @@ def format_turn(env: Environment, observation: str, state: dict[str, str]) -> st
 
 
 def end_early(env: Environment, agent: Agent, trajectory: Trajectory, why: str) -> None:
-    """Hand in what there is when the model cannot go on; the last reply, if it was the trouble, is kept in a step."""
-    response = agent.replies[-1].text if why == "exit_format" else ""
-    trajectory.steps.append(Step(json.dumps(env.state()), response, "", why, 0.0, env.finish(why)))
+    """Hand in what there is when the model cannot go on; a last reply that brought it about is kept."""
+    response = agent.replies[-1].text if why in ENDED_BY_REPLY else ""
+    step = Step(json.dumps(env.state()), response, "", why, 0.0, env.finish(why))
+    trajectory.add(step, agent.replies[trajectory.api_calls:])
 
 
 def record_outcome(env: Environment, agent: Agent, trajectory: Trajectory) -> None:
@@ -114,7 +181,3 @@ def record_outcome(env: Environment, agent: Agent, trajectory: Trajectory) -> No
     trajectory.scores, trajectory.parts, trajectory.baseline = env.scores, env.parts, env.baseline
     trajectory.shadow_scores, trajectory.messages = env.shadow_scores, agent.messages
     trajectory.n_tokens = estimate_tokens(agent.messages)
-    trajectory.tokens_in = sum(reply.tokens_in for reply in agent.replies)
-    trajectory.tokens_out = sum(reply.tokens_out for reply in agent.replies)
-    trajectory.usd = sum(reply.usd for reply in agent.replies)
-    trajectory.api_calls = len(agent.replies)

@@ -1,9 +1,37 @@
-"""What of a conversation the model is shown: all of it, or MLGym's shortened form."""
+"""What of a conversation the model is shown: all of it, or MLGym's shortened forms, chosen by name.
 
-from collections.abc import Callable
+Whatever the form, the system message, the task and all of the model's own replies stay.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+from synthkit.core.errors import ParamError
 
 Messages = list[dict[str, str]]
-RECENT = 5
+History = Callable[[Messages], Messages]
+
+LAST = re.compile(r"last([1-9]\d*)")
+# A file window as the editor prints it (guest_editor.py), and the gap that a long observation is cut with
+# (observations.py): behind a gap the rest of a line may stand.
+HEAD = re.compile(r"\[File: (.+) \((\d+) lines total\)\]")
+REST = re.compile(r"\d+:|\(\d+ more lines (?:above|below)\)$")
+GAP = re.compile(r"\[\.\.\. \d+ characters left out \.\.\.\]")
+
+
+def choose_history(name: str) -> History:
+    """The history processor of a name: 'default', 'last<N>' for any N from 1 on, or 'closed_window'.
+
+    Raises ParamError for any other name. Source: MLGym's agent/history_processors.py; its own default is `last5`.
+    """
+    if name == "default":
+        return keep_all
+    if name == "closed_window":
+        return close_windows
+    if found := LAST.fullmatch(name):
+        return lambda messages: keep_last(messages, int(found[1]))
+    raise ParamError(f"there is no history {name!r}",
+                     "take 'default', 'closed_window', or 'last<N>' with N from 1 on, such as 'last5'")
 
 
 def keep_all(messages: Messages) -> Messages:
@@ -11,11 +39,15 @@ def keep_all(messages: Messages) -> Messages:
     return messages
 
 
-def keep_last_five(messages: Messages) -> Messages:
-    """MLGym's rule: the task and the last five observations stay, older ones become a line that counts theirs."""
-    observations = [at for at, message in enumerate(messages) if message["role"] == "user"]
-    old = set(observations[1:-RECENT])
+def keep_last(messages: Messages, count: int) -> Messages:
+    """The task and the last `count` observations stay; older ones become a line that counts theirs."""
+    old = set(list_observations(messages)[:-count])
     return [shorten(message) if at in old else message for at, message in enumerate(messages)]
+
+
+def list_observations(messages: Messages) -> list[int]:
+    """Where the observations stand: the user's messages after the first, which is the task."""
+    return [at for at, message in enumerate(messages) if message["role"] == "user"][1:]
 
 
 def shorten(message: dict[str, str]) -> dict[str, str]:
@@ -23,4 +55,35 @@ def shorten(message: dict[str, str]) -> dict[str, str]:
     return message | {"content": f"Old output omitted ({lines} lines)"}
 
 
-HISTORY: dict[str, Callable[[Messages], Messages]] = {"default": keep_all, "last5": keep_last_five}
+def close_windows(messages: Messages) -> Messages:
+    """Of each file only the observation that showed a window on it last keeps it; the rest of the others stays."""
+    shown = list(messages)
+    later: set[str] = set()
+    for at in reversed(list_observations(messages)):
+        lines = messages[at]["content"].split("\n")
+        windows = list(find_windows(lines))
+        kept = close_some(lines, [window for window in windows if window[2] in later])
+        shown[at] = messages[at] | {"content": "\n".join(kept)}
+        later |= {path for _, _, path in windows}
+    return shown
+
+
+def find_windows(lines: list[str]) -> Iterator[tuple[int, int, str]]:
+    """(first line, line after the last one, path) of each file window in an observation."""
+    at = 0
+    while at < len(lines):
+        head, start = HEAD.fullmatch(lines[at]), at
+        at += 1
+        if not head:
+            continue
+        while at < len(lines) and (REST.match(lines[at]) or GAP.fullmatch(lines[at]) or GAP.fullmatch(lines[at - 1])):
+            at += 1
+        yield start, at, head[1]
+
+
+def close_some(lines: list[str], windows: list[tuple[int, int, str]]) -> list[str]:
+    kept, done = [], 0
+    for start, end, path in windows:
+        kept += [*lines[done:start], f"(an older view of {path} stood here: {end - start} lines left out)"]
+        done = end
+    return kept + lines[done:]

@@ -19,11 +19,13 @@ TEXT_COMMANDS = {"edit": "end_of_edit", "insert": "end_of_insert"}
 FENCE = re.compile(r"^(`{3,})[ \t]*([\w+.-]*)[ \t]*$")
 HERE_DOCUMENT = re.compile(r"(?<!<)<<(-?)[ \t]*(?:\\?([A-Za-z_][\w.-]*)|'([^'\n]+)'|\"([^\"\n]+)\")")
 TEXT_COMMAND = re.compile(r"^(edit|insert)(?:[ \t].*)?$")
+QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""")
+BARE_OPERATOR = re.compile(r"""[();<>|&'"\\]""")
 OPENERS = re.compile(r"^(?:if|for|while|until|case|select)\b|\bdo$|\bthen$|\{$|\($")
 
 
 class FormatError(ReplyError):
-    """A reply without exactly one fenced action. `cause` says what is wrong with it, to the model."""
+    """A reply without exactly one action in its format. `cause` says what is wrong with it, to the model."""
 
 
 @dataclass(frozen=True)
@@ -167,12 +169,7 @@ def read_text_call(lines: list[str], at: int) -> tuple[Call, int]:
 
 def has_operator(line: str) -> bool:
     """Whether bash would read more than one plain command in a line: a pipe, a list, a redirection, an open quote."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.commenters = ""
-    try:
-        return any(set(word) <= set("();<>|&") for word in lexer if word)
-    except ValueError:
-        return True
+    return bool(BARE_OPERATOR.search(QUOTED.sub("", line)))
 
 
 def is_complete(heads: list[str]) -> bool:

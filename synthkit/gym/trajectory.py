@@ -8,12 +8,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synthkit.core.errors import RecordError
 
+if TYPE_CHECKING:
+    from synthkit.core.llm import Reply
+
 ENVIRONMENT = "synthkit"
-AGENT = "primary"
+AGENT = "primary_0"
+USAGE = ("tokens_in", "tokens_out", "usd")
 
 
 @dataclass
@@ -34,8 +38,8 @@ class Trajectory:
 
     `messages` is the whole conversation, requests to mend a malformed reply left out. `scores` has one entry per scored
     validate and, last, the submission's; `parts` names the rows each is on: public, private or all. `shadow_scores`
-    are validated submissions on the private rows, which the agent did not see. Money in USD,
-    `seconds` is wall time.
+    are validated submissions on the private rows, which the agent did not see. `step_usage` has one entry per step: the
+    tokens and USD of all its requests, malformed replies included. Money in USD, `seconds` is wall time.
     """
 
     task_id: str
@@ -55,6 +59,17 @@ class Trajectory:
     seconds: float = 0.0
     n_tokens: int = 0
     shadow_scores: list[dict[str, float]] = field(default_factory=list)
+    step_usage: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, step: Step, replies: "Sequence[Reply]") -> None:
+        """Append a step and count what the replies to it used."""
+        usage = {name: sum(getattr(reply, name) for reply in replies) for name in USAGE}
+        self.steps.append(step)
+        self.step_usage.append(usage)
+        self.tokens_in += usage["tokens_in"]
+        self.tokens_out += usage["tokens_out"]
+        self.usd += usage["usd"]
+        self.api_calls += len(replies)
 
     @property
     def final_score(self) -> dict[str, float] | None:
@@ -68,6 +83,12 @@ class Trajectory:
         results = {"agent": self.scores} | ({"baseline": self.baseline} if self.baseline else {})
         (folder / f"{self.task_id}.traj").write_text(dump(self.to_mlgym()), encoding="utf-8")
         (folder / "results.json").write_text(dump(results), encoding="utf-8")
+
+    def to_atif(self) -> dict[str, Any]:
+        """The episode as an ATIF document, see `atif.py`."""
+        from synthkit.gym.atif import write_atif
+
+        return write_atif(self)
 
     def to_mlgym(self) -> dict[str, Any]:
         """The content of the .traj file."""
@@ -109,7 +130,7 @@ class Trajectory:
 
 
 # Fields of a Trajectory that MLGym's format has no place for.
-OWN = ("model", "parts", "shadow_scores", "seed", "reward", "seconds", "n_tokens")
+OWN = ("model", "parts", "shadow_scores", "seed", "reward", "seconds", "n_tokens", "step_usage")
 STEP_FIELDS = ("state", "response", "thought", "action", "execution_time", "observation")
 
 
