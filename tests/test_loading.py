@@ -65,7 +65,7 @@ topics: {n_topic: 8, similarity: 1.5, batch_size: 2.5}
 datasets: {licences: mit, unknown_licence: maybe}
 trajectories: 8
 sft: {lora: {rank: 8}, epochs: many}
-mlgym_eval: {teacher: {modle: x}, history: last6}
+mlgym_eval: {teacher: {modle: x}, history: lost6}
 """)
     faults = faults_of(path, "self_debug.p_debug=2")
     expected = [

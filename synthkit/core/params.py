@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Resume = Literal["never", "if_possible", "always"]
+ReplyFormat = Literal["thought_action", "xml", "json", "tool_call"]
 
 
 def free(default: Any = ..., **kw: Any) -> Any:
@@ -136,6 +137,9 @@ class TrajectoriesParams(StageParams):
     per_task: int = Field(10, ge=1, description="rollouts per task (paper: 256)")
     max_steps: int = Field(24, ge=1)
     training_timeout_s: int = Field(60, ge=1)
+    episode_s: float | None = Field(None, gt=0, description="wall time of a rollout; None sets no limit")
+    episode_usd: float | None = Field(None, gt=0, description="USD of a rollout's replies; None sets no limit")
+    reply_format: ReplyFormat = Field("thought_action", description="how an action is written; the student learns it")
     max_tokens: int = Field(48_000, ge=100, description="longer trajectories are refused (paper: 48K)")
     tokenizer: str = Field("bytes/4", description="'bytes/4', or a Hub model id whose tokenizer counts")
     max_kept_per_task: int | None = Field(None, ge=1)
@@ -194,6 +198,8 @@ class MlgymEvalParams(StageParams):
     max_steps: int = Field(16, ge=1, description="rounds (paper: 50)")
     history: str = Field("default", pattern=r"^(default|closed_window|last[1-9]\d*)$",
                          description="default, closed_window or last<N>; MLGym's own default is last5")
+    reply_format: ReplyFormat = Field("thought_action", description="how a model writes an action; as in stage 05")
+    episode_s: float | None = Field(None, gt=0, description="wall time of a run; None sets no limit")
     workers: int = free(16, ge=1)
     student: StudentParams = StudentParams()
     teacher: TeacherParams = TeacherParams()

@@ -132,7 +132,7 @@ def play(stage: Stage, episode: Episode, chat: Chat) -> Run:
     trajectory = run_episode(
         episode.task, lambda messages: chat(messages, sample=episode.run, seed=episode.seed), params.sandbox,
         max_steps=params.max_steps, name=episode.model, history=params.history, seed=episode.seed,
-        shadow=True,
+        reply_format=params.reply_format, time_limit_s=params.episode_s, shadow=True,
     )
     trajectory.save(stage.dir / "trajectories" / episode.model / episode.task.id / str(episode.run))
     return summarise_run(episode, trajectory)

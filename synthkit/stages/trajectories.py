@@ -18,12 +18,13 @@ from synthkit.core.errors import StageError
 from synthkit.core.executor import map_items
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import TrajectoriesParams
-from synthkit.core.prompts import hash_prompts, render_prompt
+from synthkit.core.prompts import hash_prompts
 from synthkit.core.records import append_record, read_records, write_records
 from synthkit.core.runs import Stage
-from synthkit.gym.agent import AGENT_PROMPTS, WORKSPACE, run_episode
+from synthkit.gym.agent import AGENT_PROMPTS, Agent, run_episode
 from synthkit.gym.environment import Environment
 from synthkit.gym.task import Task
+from synthkit.gym.tools import list_tools
 from synthkit.gym.trajectory import Trajectory
 from synthkit.stages.losses import count_reasons
 from synthkit.stages.progress import Progress, follow
@@ -32,6 +33,8 @@ from synthkit.stages.seeds import derive_seed
 from synthkit.stages.self_debug import Verified
 
 Messages = list[dict[str, str]]
+
+
 class Row(BaseModel):
     """One kept trajectory as a training row."""
 
@@ -79,8 +82,8 @@ def show_prompt(stage: Stage, row: Verified) -> Messages:
     environment = Environment(load_task(stage, row.task_id), params.sandbox, max_steps=params.max_steps,
                               training_timeout_s=params.training_timeout_s)
     environment.baseline_public = {row.metric: row.scores.baseline_public}
-    return [{"role": "system", "content": render_prompt("agent_system", workspace=WORKSPACE)},
-            {"role": "user", "content": environment.describe_task()}]
+    agent = Agent(lambda messages: "", reply_format=params.reply_format)
+    return [*agent.messages, {"role": "user", "content": environment.describe_task()}]
 
 
 def preview(stage: Stage, n: int = 1) -> list[dict[str, Any]]:
@@ -123,10 +126,12 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Rollout]:
 
 def play(stage: Stage, client: ChatClient, job: Job) -> Trajectory:
     params = params_of(stage)
+    tools = list_tools() if params.reply_format == "tool_call" else None
     return run_episode(
-        job.task, lambda messages: client.chat(messages, sample=job.rollout, seed=job.seed), params.sandbox,
-        max_steps=params.max_steps, training_timeout_s=params.training_timeout_s, name=params.teacher.model,
-        seed=job.seed,
+        job.task, lambda messages: client.chat(messages, sample=job.rollout, seed=job.seed, tools=tools),
+        params.sandbox, max_steps=params.max_steps, training_timeout_s=params.training_timeout_s,
+        name=params.teacher.model, seed=job.seed, reply_format=params.reply_format, time_limit_s=params.episode_s,
+        cost_limit_usd=params.episode_usd,
     )
 
 
