@@ -129,15 +129,25 @@ def test_the_editor_changes_files(session: Sandbox) -> None:
     assert session.call("edit", ["2:3"], "").output.endswith("1:# top\n2:b = 2\n(the file was changed)")
 
 
-def test_an_edit_that_breaks_python_is_taken_back(session: Sandbox) -> None:
+def test_an_edit_that_breaks_python_is_not_made(session: Sandbox) -> None:
     write(session, "code.py", "def f():\n    return 1\n")
     session.call("open", ["code.py"])
     result = session.call("edit", ["2:2"], "    return (1")
     assert result.exit_code == 1
-    assert "'(' was never closed (line 2)" in result.output
+    assert "line 2: E999 '(' was never closed" in result.output
+    assert "2:    return (1\n" in result.output
+    assert result.output.endswith("2:    return 1")
     assert (session.workspace / "code.py").read_text() == "def f():\n    return 1\n"
     write(session, "code.py", "def f(:\n    return 1\n")
     assert session.call("edit", ["2:2"], "    return 2").exit_code == 0
+
+
+def test_an_edit_that_has_no_room_leaves_the_file(session: Sandbox) -> None:
+    write(session, "big.txt", "small\n")
+    session.call("open", ["big.txt"])
+    assert "too large" in session.call("edit", ["1:1"], "x" * (3 << 20)).output
+    assert session.call("edit", ["1:1"], "\ud800").exit_code == 1
+    assert (session.workspace / "big.txt").read_text() == "small\n"
 
 
 def test_the_editor_searches(session: Sandbox) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from synthkit.core.errors import SandboxError
 from synthkit.gym import shim
+from synthkit.gym.guest_parts import GUEST_MODULES, pack_pyflakes
 
 HOME = "/home/agent"
 WORKSPACE = "/home/agent/workspace"
@@ -33,8 +34,9 @@ def write_tools(folder: Path, python: str, inside: str) -> None:
     """
     (folder / "bin").mkdir()
     (folder / "home").mkdir()
-    for name, code in compile_modules("guest", "guest_editor", "shim").items():
+    for name, code in compile_modules(*GUEST_MODULES, "shim").items():
         (folder / name).write_bytes(code)
+    (folder / "pyflakes.zip").write_bytes(pack_pyflakes())
     program = folder / "bin" / NAMES[0]
     program.write_text(f"#!{python} -IS\nimport sys\nsys.path[:0] = [{inside!r}]\nimport shim\nshim.main()\n",
                        encoding="utf-8")

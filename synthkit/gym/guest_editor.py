@@ -3,17 +3,17 @@
 Only the standard library. The commands, their window and its overlap are MLGym's (facts of v0.1.1, tools/).
 """
 
-import ast
 import fnmatch
 import os
 import re
 import stat
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 WINDOW = 1000
 OVERLAP = 2
 MAX_HITS = 100
+MAX_FAULTS = 10
 MAX_FILE_BYTES = 16 << 20
 
 
@@ -137,32 +137,51 @@ class Editor:
         return "\n".join([f"{len(hits)} files below {folder} are called {name!r}:", *hits])
 
     def change(self, name: str, args: list[str], text: str | None) -> str:
-        """edit <first>:<last> and insert <line>: taken back when they break a Python file that was sound."""
+        """edit <first>:<last> and insert <line>: not made when they bring a fault into a Python file."""
         if text is None:
             form = "edit <first>:<last>" if name == "edit" else "insert <line>"
             raise Refusal(f"Nothing was changed. Write `{form}`, the new lines, and end_of_{name} on its own line.")
         lines = self.lines()
         first, last = read_range(name, args, len(lines))
-        new = [*lines[:first - 1], *(text.split("\n") if text else []), *lines[last:]]
-        fault = find_fault(self.path, new)
-        if fault and not find_fault(self.path, lines):
-            raise Refusal(self.explain(fault, lines, new, first))
-        with open(self.path, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write("".join(f"{line}\n" for line in new))
+        written = text.split("\n") if text else []
+        new = [*lines[:first - 1], *written, *lines[last:]]
+        faults, gap = find_new_faults(self.path, lines, new, (first, last, len(written)))
+        if faults:
+            raise Refusal(self.explain(faults, lines, new, first))
+        write_text(self.path, new)
         if not self.first <= first < self.first + WINDOW:
             self.first = first - WINDOW // 6
-        return f"{self.show(new)}\n(the file was changed)"
+        return f"{self.show(new)}\n(the file was changed{gap and '; '}{gap})"
 
-    def explain(self, fault: str, lines: list[str], new: list[str], at: int) -> str:
+    def explain(self, faults: list[str], lines: list[str], new: list[str], at: int) -> str:
         before, after = ("\n".join(number_lines(part, at)) for part in (lines, new))
-        return (f"The change was not made, for it would break the file: {fault}\n"
-                f"It would have looked like this:\n{after}\nThe file still looks like this:\n{before}")
+        more = [f"({len(faults) - MAX_FAULTS} more)"] if len(faults) > MAX_FAULTS else []
+        listed = "\n".join(["The change was not made, for it would bring these faults into the file:",
+                            *faults[:MAX_FAULTS], *more])
+        return f"{listed}\nIt would have looked like this:\n{after}\nThe file still looks like this:\n{before}"
+
+
+def find_new_faults(path: str, old: list[str], new: list[str], place: tuple[int, int, int]) -> tuple[list[str], str]:
+    """(the faults that an edit brings into a Python file, what could not be checked). `place`: see find_new."""
+    if not path.endswith(".py"):
+        return [], ""
+    import guest_lint  # here: what it imports would slow every session's start
+    after = guest_lint.check_python(join_lines(new))
+    if not after.faults:
+        return [], after.gap
+    before = guest_lint.check_python(join_lines(old))
+    added = guest_lint.find_new(before.faults, after.faults, *place)
+    return [f"line {fault.line}: {fault.code} {fault.text}" for fault in added], after.gap
 
 
 def split_lines(text: str) -> list[str]:
     """The lines of a text; the empty one behind a final newline does not count."""
     lines = text.split("\n")
     return lines[:-1] if len(lines) > 1 and not lines[-1] else lines
+
+
+def join_lines(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def check_line(number: int, lines: list[str]) -> None:
@@ -173,17 +192,6 @@ def check_line(number: int, lines: list[str]) -> None:
 def number_lines(lines: list[str], at: int, around: int = 8) -> list[str]:
     first, last = max(1, at - around), min(len(lines), at + around)
     return [f"{number}:{lines[number - 1]}" for number in range(first, last + 1)]
-
-
-def find_fault(path: str, lines: list[str]) -> str:
-    """What keeps a Python file from being compiled; '' for a sound one, and for any other file."""
-    if not path.endswith(".py"):
-        return ""
-    try:
-        ast.parse("\n".join(lines) + "\n")
-    except (SyntaxError, ValueError, RecursionError) as error:
-        return f"{error.msg} (line {error.lineno})" if isinstance(error, SyntaxError) else str(error)
-    return ""
 
 
 def read_number(text: str) -> int:
@@ -220,6 +228,31 @@ def read_text(path: str) -> str:
     if b"\0" in data[:4096]:
         raise Refusal(f"{path} is not a text file.")
     return data.decode("utf-8", "surrogateescape")
+
+
+def write_text(path: str, lines: list[str]) -> None:
+    """Replace a file's text, and bring the old one back when there is no room for the new one."""
+    try:
+        data = join_lines(lines).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise Refusal("The new text holds half a surrogate pair, which no file can.") from error
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    with open(fd, "r+b", buffering=0) as file:
+        old = file.read()
+        try:
+            # Over the old text and not after cutting it off: what that takes up stays ours until the new one is there.
+            replace_bytes(file, data)
+        except OSError:
+            replace_bytes(file, old)
+            raise
+
+
+def replace_bytes(file: BinaryIO, data: bytes) -> None:
+    file.seek(0)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest):]
+    file.truncate(len(data))
 
 
 def count_hits(path: str, term: str) -> int:

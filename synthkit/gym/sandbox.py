@@ -1,17 +1,18 @@
 """Where code written by a model runs: a session with a shell and an editor, confined by bubblewrap.
 
 `bwrap` (Linux): new user, mount, PID, network, IPC, UTS and cgroup namespaces, no capabilities, no further user
-namespaces; no network; the system and the interpreter read-only; /tmp, /dev/shm and home in memory; an environment
-that holds nothing of the host's; limits on memory, CPU time, files and processes for each process. It needs no rights
-beyond those of any user. `process` has the same session and the same limits and isolates nothing: for code that is
-trusted, or a machine that is itself a sandbox.
+namespaces; no network; a filter of system calls (seccomp.py); the system and the interpreter read-only; /tmp, /dev/shm
+and home in memory; an environment that holds nothing of the host's; limits for each process, kept by the kernel, and
+limits on memory, processes, CPU time and disk in sum, watched by the guest (guest_limits.py). It needs no rights beyond
+those of any user. `process` has the same session and the same limits and isolates nothing: for code that is trusted, or
+a machine that is itself a sandbox.
 
 Not covered by `bwrap`:
-- The kernel is shared, and system calls are not filtered: a kernel exploit gets out.
-- Memory is limited per process, not in sum, and what lies in /tmp, home and /dev/shm counts beside it.
-- Started by root, the limit on processes does not hold (the kernel exempts root); a fork bomb then lasts until the
-  action's time is over, when all its processes are killed at once.
-- The workspace is a folder of the host's disk with a limit for each file, not for their sum.
+- The kernel is shared: an exploit of what the filter lets through gets out. Other processors than x86_64 and aarch64
+  have no filter.
+- Limits in sum are looked at about every 50 ms, the disk every 500 ms: for so long they can be passed. What the kernel
+  holds for pipes and sockets counts nowhere, nor do the open deleted files of a process that lets nobody look at it.
+- In `process`, runs of the warm interpreter count in no sum, and a fork bomb may outrun its end.
 - Files in the workspace belong to the host's user who runs the kit, root too: nothing of it should be executed outside.
 - Programs see the names of the host's folders that are mounted (/proc/self/mountinfo), and the host's kernel version,
   processors, memory size and load.
@@ -43,6 +44,7 @@ from pydantic import BaseModel, ValidationError
 from synthkit.core.errors import SandboxError
 from synthkit.core.params import SandboxParams
 from synthkit.gym import bwrap
+from synthkit.gym.seccomp import build_filter
 from synthkit.gym.warm import Lease, lease_warm
 
 START_TIMEOUT_S = 20.0
@@ -50,8 +52,6 @@ REPLY_GRACE_S = 5.0
 EDITOR_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
 MAX_REPLY_BYTES = 16 << 20
-MAX_PROCESSES = 1024
-MAX_OPEN_FILES = 1024
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 REDRAWN = re.compile(r"[^\n]*\r(?=[^\n\r])")
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -62,12 +62,16 @@ _spawner = ThreadPoolExecutor(1, thread_name_prefix="sandbox-spawner")
 
 @dataclass(frozen=True)
 class Result:
-    """What an action printed (stdout and stderr in one) and how it ended; `exit_code` is None when it was killed."""
+    """What an action printed (stdout and stderr in one) and how it ended; `exit_code` is None when it was killed.
+
+    `limit` is what it used too much of: memory, processes, cpu or disk; '' for nothing. The output says it too.
+    """
 
     output: str
     exit_code: int | None
     timed_out: bool
     seconds: float
+    limit: str = ""
 
 
 class Reply(BaseModel):
@@ -77,6 +81,8 @@ class Reply(BaseModel):
     output: str = ""
     exit_code: int | None = None
     timed_out: bool = False
+    limit: str = ""
+    cpu_s: float = 0.0
     folder: str
     open_file: str
 
@@ -97,6 +103,7 @@ class Sandbox:
         self.params = params
         self._stack = ExitStack()
         self._lease: Lease | None = None
+        self._lost_cpu_s = 0.0
 
     def __enter__(self) -> "Sandbox":
         self.start()
@@ -115,7 +122,8 @@ class Sandbox:
                 config = self._start_bare(tools, stack)
             self._buffer = b""
             try:
-                self._send(config | {"limits": build_limits(self.params), "output_bytes": self.params.output_kb << 10})
+                self._send(config | {"limits": build_limits(self.params), "budget": build_budget(self.params),
+                                     "output_bytes": self.params.output_kb << 10})
                 self._state = self._receive(START_TIMEOUT_S)
             except SessionLost as lost:
                 raise SandboxError(f"the sandbox did not start: {read_errors(self._errors) or lost}", FIXES) from lost
@@ -143,6 +151,11 @@ class Sandbox:
         """Why `python` starts a new interpreter here; '' when it forks the warm one. Waits until that has loaded."""
         return self._lease.refusal() if self._lease else "switched off by params.warm"
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of the session up to the last action, in seconds; of one that broke, up to its last answer."""
+        return self._lost_cpu_s + max(0.0, self._state.cpu_s)
+
     def _act(self, request: dict[str, Any], timeout_s: float) -> Result:
         started = time.monotonic()
         token = secrets.token_hex(8)
@@ -152,13 +165,15 @@ class Sandbox:
             if reply.id != token:
                 raise SessionLost("an answer to another question")
         except SessionLost:
+            self._lost_cpu_s = self.cpu_seconds
             self.stop()
             self.start()
             seconds = time.monotonic() - started
             note = "(the session broke and a new one was started; the files in the workspace are kept)"
             return Result(note, None, seconds >= timeout_s, seconds)
         self._state = reply
-        return Result(make_plain(reply.output), reply.exit_code, reply.timed_out, time.monotonic() - started)
+        return Result(make_plain(reply.output), reply.exit_code, reply.timed_out, time.monotonic() - started,
+                      make_plain(reply.limit))
 
     def _start_confined(self, tools: Path, stack: ExitStack) -> dict[str, Any]:
         program = shutil.which("bwrap")
@@ -170,10 +185,18 @@ class Sandbox:
         info, info_end = os.pipe()
         args_end, args_start = os.pipe()
         # Not on the command line, which programs inside can read. They fit into the pipe.
-        os.write(args_start, b"\0".join(os.fsencode(arg) for arg in [*args, "--info-fd", str(info_end)]))
+        args += ["--info-fd", str(info_end)]
+        fds = [args_end, info_end]
+        if steps := build_filter():
+            filter_end, filter_start = os.pipe()
+            os.write(filter_start, steps)
+            os.close(filter_start)
+            args += ["--seccomp", str(filter_end)]
+            fds.append(filter_end)
+        os.write(args_start, b"\0".join(map(os.fsencode, args)))
         os.close(args_start)
         command = [program, "--args", str(args_end), python, "-ES", f"{bwrap.TOOLS}/guest.pyc"]
-        self._spawn(command, {}, [args_end, info_end], stack)
+        self._spawn(command, {}, fds, stack)
         stack.callback(self._process.wait)
         with open(info, "rb") as file:
             report = file.read()
@@ -270,9 +293,15 @@ def open_sandbox(workspace: Path, params: SandboxParams) -> Sandbox:
 def build_limits(params: SandboxParams) -> dict[str, int]:
     """Limits of each process, by the names of `resource.RLIMIT_*`: bytes, seconds, counts."""
     limits = {"DATA": params.memory_mb << 20, "CPU": params.cpu_s, "FSIZE": params.file_mb << 20,
-              "NOFILE": MAX_OPEN_FILES, "CORE": 0}
-    # Without a user namespace all processes of the host's user would count.
-    return limits | {"NPROC": MAX_PROCESSES} if params.backend == "bwrap" else limits
+              "NOFILE": params.open_files, "CORE": 0}
+    # Without a user namespace all processes of the host's user would count. The guest acts at a quarter of it.
+    return limits | {"NPROC": 4 * params.processes} if params.backend == "bwrap" else limits
+
+
+def build_budget(params: SandboxParams) -> dict[str, int]:
+    """Limits of all processes together, which the guest watches."""
+    return {"memory_mb": params.memory_mb, "processes": params.processes, "cpu_s": params.cpu_s,
+            "disk_mb": params.disk_mb}
 
 
 def make_plain(text: str) -> str:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from synthkit.gym.bwrap import compile_modules
+from synthkit.gym.seccomp import build_filter
 from synthkit.gym.shim import ENVIRONMENT
 
 START_TIMEOUT_S = 60
@@ -47,11 +48,12 @@ class Zygote:
         return self.process.poll() is None
 
     def register(self, listener: socket.socket, lifeline: socket.socket, namespace: int | None,
-                 limits: dict[str, int]) -> None:
+                 limits: dict[str, int], steps: bytes) -> None:
         fds = [listener.fileno(), lifeline.fileno(), *([] if namespace is None else [namespace])]
         # An interpreter that has just died takes the sandbox's end of the lifeline with it: its lease then says so.
         with suppress(OSError):
-            socket.send_fds(self.control, [json.dumps(limits).encode()], fds)
+            terms = {"limits": limits, "filter": steps.hex()}
+            socket.send_fds(self.control, [json.dumps(terms).encode()], fds)
 
     def stop(self) -> None:
         self.control.close()
@@ -94,7 +96,8 @@ def lease_warm(address: Path, modules: list[str], limits: dict[str, int], namesp
     with other, socket.socket(socket.AF_UNIX) as listener:
         bind_socket(listener, address)
         listener.listen(64)
-        find_zygote(tuple(modules)).register(listener, other, namespace, limits)
+        steps = b"" if namespace is None else build_filter()
+        find_zygote(tuple(modules)).register(listener, other, namespace, limits, steps)
     return Lease(lifeline)
 
 

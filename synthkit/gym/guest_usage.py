@@ -1,0 +1,230 @@
+"""What a session uses: its processes, their memory and processor time, and its files. Readings of /proc, no cgroups.
+
+Runs beside guest.py, inside; only the standard library. Sizes are bytes, times are seconds. A process may be gone, or
+deny a look, at any moment: then it counts as nothing. Source of the fields: proc(5).
+"""
+
+import contextlib
+import itertools
+import os
+import resource
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+# An empty file takes room too, if not in blocks: with this, a number of files is bounded by a size.
+LEAST_FILE = 4096
+LONGEST_PATH = 3000
+# (private, shared) memory in full, and in shares among those that have it.
+FULL = (("RssAnon:", "VmSwap:"), ("RssShmem:",))
+SHARES = (("Pss_Anon:", "SwapPss:"), ("Pss_Shmem:",))
+
+
+class Process(NamedTuple):
+    """A process as /proc/PID/stat shows it; `own` and `all` are CPU ticks, without and with its reaped children's."""
+
+    pid: int
+    state: str
+    parent: int
+    threads: int
+    own: int
+    all: int
+    started: int
+
+
+def list_processes(own_namespace: bool) -> list[Process]:
+    """The session's processes but for this one: all of its PID namespace, or else those below it."""
+    me = str(os.getpid())
+    names = [name for name in os.listdir("/proc") if name.isdigit() and name != me]
+    found = [process for name in names if (process := read_stat(name))]
+    if own_namespace:
+        return found
+    children: dict[int, list[Process]] = {}
+    for process in found:
+        children.setdefault(process.parent, []).append(process)
+    below, todo = [], [int(me)]
+    while todo:
+        mine = children.get(todo.pop(), [])
+        below += mine
+        todo += [process.pid for process in mine]
+    return below
+
+
+def glance_at_processes(own_namespace: bool) -> list[Process]:
+    """list_processes, for a look that others follow: without going through a whole host's /proc, which costs more, but
+    one that is starting or ending just now may be missing."""
+    if own_namespace or not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        return list_processes(own_namespace)
+    below, todo = [], [str(os.getpid())]
+    while todo:
+        mine = read_children(todo.pop())
+        todo += mine
+        below += [process for pid in mine if (process := read_stat(pid))]
+    return below
+
+
+def read_children(pid: str) -> list[str]:
+    found = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                found += file.read().split()
+    return found
+
+
+def read_stat(pid: str) -> Process | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    own = int(fields[11]) + int(fields[12])
+    return Process(int(pid), fields[0].decode(), int(fields[1]), int(fields[17]), own,
+                   own + int(fields[13]) + int(fields[14]), int(fields[19]))
+
+
+def read_reaped() -> float:
+    """Processor time of the children that this process has waited for, and of theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure_memory(processes: list[Process], exactly: bool) -> tuple[int, int]:
+    """(private, shared) memory that no file on a disk backs. Quickly: each process by itself, so that what several have
+    counts in each. Exactly, and slowly: in shares, those of processes outside too, such as the warm interpreter."""
+    read = read_shares if exactly else read_full
+    sizes = [read(process.pid) for process in processes]
+    return sum(private for private, _ in sizes), sum(shared for _, shared in sizes)
+
+
+def read_full(pid: int) -> tuple[int, int]:
+    try:
+        return read_kinds(f"/proc/{pid}/status", FULL)
+    except OSError:
+        return 0, 0
+
+
+def read_shares(pid: int) -> tuple[int, int]:
+    try:
+        return read_kinds(f"/proc/{pid}/smaps_rollup", SHARES)
+    except OSError:
+        # One that does not let itself be read counts in full.
+        return read_full(pid)
+
+
+def read_kinds(path: str, kinds: tuple[tuple[str, ...], tuple[str, ...]]) -> tuple[int, int]:
+    with open(path, "rb", buffering=0) as file:
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    private, shared = (sum(int(line.split()[1]) << 10 for line in lines if line.startswith(names)) for names in kinds)
+    return private, shared
+
+
+def list_memory_folders(own_namespace: bool) -> list[str]:
+    """The session's file systems in memory; without namespaces these folders are the host's."""
+    folders = ("/tmp", "/dev/shm", os.environ.get("HOME", ""))
+    return [folder for folder in folders if folder and os.path.ismount(folder)] if own_namespace else []
+
+
+def measure_mounts(folders: list[str]) -> int:
+    used = 0
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            info = os.statvfs(folder)
+            used += (info.f_blocks - info.f_bfree) * info.f_frsize
+    return used
+
+
+def measure_segments() -> int:
+    """Shared memory of System V, which lives on without a process."""
+    try:
+        with open("/proc/sysvipc/shm", encoding="ascii") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        return 0
+    column = rows[0].index("rss") if rows else 0
+    return sum(int(row[column]) for row in rows[1:])
+
+
+def measure_hidden(processes: list[Process], mounts: list[str]) -> tuple[int, int]:
+    """(memory, disk) of open files that have no name: memfds, and files deleted while they are open."""
+    counted = {os.stat(folder).st_dev for folder in mounts}
+    memory, disk = {}, {}
+    for path, link in list_open_files(processes):
+        if not link.endswith(" (deleted)"):
+            continue
+        with contextlib.suppress(OSError):
+            info = os.stat(path)
+            if stat.S_ISREG(info.st_mode) and info.st_dev not in counted:
+                kind = memory if link.startswith("/memfd:") else disk
+                kind[info.st_dev, info.st_ino] = info.st_blocks * 512
+    return sum(memory.values()), sum(disk.values())
+
+
+def list_open_files(processes: list[Process]) -> Iterator[tuple[str, str]]:
+    for process in processes:
+        folder = f"/proc/{process.pid}/fd"
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            continue
+        for name in names:
+            with contextlib.suppress(OSError):
+                yield f"{folder}/{name}", os.readlink(f"{folder}/{name}")
+
+
+def measure_folder(folder: str, most: int) -> int:
+    """What a folder's files take up, each at least LEAST_FILE; not much more is looked at than can amount to `most`."""
+    used, seen, todo, held = 0, set(), [folder], []
+    left = 1000 + most // LEAST_FILE
+    try:
+        while todo and left > 0:
+            entries = scan_folder(todo.pop(), held, left)
+            left -= len(entries)
+            todo += [path for info, path in entries if stat.S_ISDIR(info.st_mode)]
+            for info, _ in entries:
+                if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
+                    if (info.st_dev, info.st_ino) in seen:
+                        continue
+                    seen.add((info.st_dev, info.st_ino))
+                used += max(info.st_blocks * 512, LEAST_FILE)
+    finally:
+        for fd in held:
+            os.close(fd)
+    return used
+
+
+def scan_folder(path: str, held: list[int], most: int) -> list[tuple[os.stat_result, str]]:
+    """The entries of a folder, also of one that its owner has closed, or whose path is too long for the kernel."""
+    try:
+        if len(path) > LONGEST_PATH:
+            held.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
+            path = f"/proc/self/fd/{held[-1]}"
+        return list_entries(path, most)
+    except PermissionError:
+        return open_up(path, most)
+    except OSError:
+        return []
+
+
+def open_up(path: str, most: int) -> list[tuple[os.stat_result, str]]:
+    """Files in a closed folder take up room as others do. It is open for a moment only."""
+    try:
+        mode = stat.S_IMODE(os.lstat(path).st_mode)
+        os.chmod(path, mode | 0o500)
+        try:
+            return list_entries(path, most)
+        finally:
+            os.chmod(path, mode)
+    except OSError:
+        return []
+
+
+def list_entries(path: str, most: int) -> list[tuple[os.stat_result, str]]:
+    found = []
+    with os.scandir(path) as entries:
+        for entry in itertools.islice(entries, most):
+            with contextlib.suppress(OSError):
+                found.append((entry.stat(follow_symlinks=False), entry.path))
+    return found
