@@ -1,5 +1,7 @@
 # make pipeline   the whole offline run: seven notebooks, no key, no network
 # make test       every test
+# make bench      times of the environment on this machine
+# make soak       400 environments, some killed by force: nothing is left of them
 # make exports    the tests of exports on every task of outputs/offline
 # make lab        JupyterLab on the notebooks
 # make lint       ruff
@@ -10,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help pipeline test exports lab lint clean
+.PHONY: help pipeline test bench soak exports lab lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -28,6 +30,12 @@ pipeline: $(STAMP)
 test: $(STAMP)
 	@$(PY) -m ruff check .
 	@$(PY) -m pytest $(ARGS)
+
+bench: $(STAMP)
+	@$(PY) -m synthkit bench env $(ARGS)
+
+soak: $(STAMP)
+	@SYNTHKIT_SOAK=400 $(PY) -m pytest tests/test_soak.py $(ARGS)
 
 exports: $(STAMP)
 	@SYNTHKIT_EXPORTED_RUN=outputs/offline $(PY) -m pytest tests/test_export.py $(ARGS)

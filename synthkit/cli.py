@@ -55,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("run_dir", type=Path)
     report.set_defaults(command=command_report)
     add_gym(commands.add_parser("gym", help="the environment by itself"))
+    add_bench(commands.add_parser("bench", help="what this machine is capable of"))
     export = commands.add_parser("export", help="a run's tasks for others: MLGym, Harbor, the Hugging Face Hub")
     add_export(export)
     return parser
@@ -71,6 +72,24 @@ def command_export(args: argparse.Namespace) -> int:
     from synthkit.export.command import export_tasks
 
     sys.stdout.write(export_tasks(args))
+    return 0
+
+
+def add_bench(parser: argparse.ArgumentParser) -> None:
+    env = parser.add_subparsers(required=True, metavar="what").add_parser(
+        "env", help="times of the environment, beside those of a fresh process for each command")
+    env.add_argument("--n", type=int, default=200, help="measurements a figure; medians are shown")
+    env.add_argument("--backend", choices=["bwrap", "process"], default="bwrap")
+    env.add_argument("--json", action="store_true", help="one JSON object")
+    env.set_defaults(command=command_bench_env)
+
+
+def command_bench_env(args: argparse.Namespace) -> int:
+    from synthkit.core.params import SandboxParams
+    from synthkit.gym.bench import bench_environment, format_figures
+
+    figures = bench_environment(SandboxParams(backend=args.backend), args.n)
+    sys.stdout.write(json.dumps(figures) + "\n" if args.json else format_figures(figures))
     return 0
 
 

@@ -11,7 +11,7 @@ import pytest
 from synthkit.core.params import SandboxParams
 from synthkit.gym.sandbox import Result, Sandbox, open_sandbox
 
-SMALL = {"warm": False, "memory_mb": 300, "processes": 40, "cpu_s": 1, "disk_mb": 20, "file_mb": 64, "open_files": 64,
+SMALL = {"warm": False, "memory_mb": 300, "processes": 40, "cpu_s": 1, "disk_mb": 8, "file_mb": 64, "open_files": 64,
          "output_kb": 8}
 needs_bwrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
 BACKENDS = [pytest.param("bwrap", marks=needs_bwrap), "process"]
@@ -19,7 +19,7 @@ SAID = {
     "memory": "(stopped: the action used more than 300 MiB of memory; all its processes were ended)",
     "processes": "(stopped: the action used more than 40 processes at one time; all its processes were ended)",
     "cpu": "(stopped: the action used more than 1 s of processor time; all its processes were ended)",
-    "disk": "(stopped: the action wrote more than 20 MiB to disk; all its processes were ended)",
+    "disk": "(stopped: the action wrote more than 8 MiB to disk; all its processes were ended)",
 }
 # Each bomb is bounded by itself too, should no limit hold.
 PROGRAMS = {
@@ -28,6 +28,7 @@ PROGRAMS = {
     "use.py": "import os, signal, sys, time\nif sys.argv[1:]:\n    signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
               "    if os.fork():\n        time.sleep(1)\n        os._exit(0)\n"
               "while time.process_time() < 0.3: pass\n",
+    "files.py": "for n in range(2500):\n    with open(f'many/{n}', 'w') as file:\n        file.write('x')\n",
     "forks.py": "import os, time\nfor _ in range(400):\n    if not os.fork():\n        time.sleep(20)\n"
                 "        os._exit(0)\ntime.sleep(20)\n",
     "threads.py": "import threading, time\nthreading.stack_size(1 << 16)\n"
@@ -120,8 +121,7 @@ def test_processor_time_of_what_has_ended_counts_once(session: Sandbox) -> None:
     assert 0.2 <= session.cpu_seconds - used < 0.6
 
 
-@pytest.mark.parametrize("fill", ["for n in $(seq 6000); do echo x > many/$n; done; sleep 20",
-                                  "head -c 30M /dev/zero > many/big; sleep 20"])
+@pytest.mark.parametrize("fill", ["python files.py; sleep 20", "head -c 30M /dev/zero > many/big; sleep 20"])
 def test_disk_is_limited_and_can_be_freed(session: Sandbox, fill: str) -> None:
     check_stopped(session, session.run(f"mkdir many; {fill}", 60), "disk")
     # Still full: what does not make it fuller is let be.

@@ -1,13 +1,13 @@
 """The baseline's score, which results are compared with: stored with the task, or measured by running it."""
 
 import math
-import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 from synthkit.core.params import SandboxParams
 from synthkit.gym.csv_form import Part
+from synthkit.gym.folders import open_folder
 from synthkit.gym.sandbox import open_sandbox
 from synthkit.gym.scoring import find_submission, score_submission
 from synthkit.gym.submissions import find_command, find_timeout
@@ -51,7 +51,7 @@ def name_metric(task: Task, baseline: Metrics) -> Task:
 def measure_baseline(task: Task, params: SandboxParams) -> tuple[Metrics, Metrics]:
     """Run the baseline in a fresh workspace and score what it leaves; (public, private)."""
     parts: tuple[Part, ...] = ("all",) if task.meta.score_on == "all" else ("public", "private")
-    with tempfile.TemporaryDirectory(prefix="synthkit-", ignore_cleanup_errors=True) as folder:
+    with open_folder() as folder:
         workspace = Path(folder)
         prepare_workspace(task, workspace)
         with open_sandbox(workspace, params) as sandbox:

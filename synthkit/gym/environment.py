@@ -9,7 +9,6 @@ the whole action, not by a text in the output, so nothing that a program prints 
 """
 
 import re
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +18,7 @@ from synthkit.core.errors import SandboxError
 from synthkit.core.params import SandboxParams
 from synthkit.gym.baseline import Metrics, find_baseline, measure_improvement, name_metric
 from synthkit.gym.csv_form import Part
+from synthkit.gym.folders import open_folder
 from synthkit.gym.fork import fork_session
 from synthkit.gym.observations import cut_middle, describe_score, describe_task
 from synthkit.gym.parsing import Call, Shell, split_action
@@ -87,7 +87,7 @@ class Environment:
         self.close()
         self.seed = self.seed if seed is None else seed
         self._clear()
-        folder = tempfile.TemporaryDirectory(prefix="synthkit-", ignore_cleanup_errors=True)
+        folder = open_folder()
         self.workspace = Path(self._stack.enter_context(folder))
         prepare_workspace(self.task, self.workspace)
         if not self.baseline_public:
@@ -114,7 +114,7 @@ class Environment:
         twin.baseline, twin.baseline_public, twin.steps_taken = self.baseline, self.baseline_public, self.steps_taken
         twin.scores, twin.parts, twin.shadow_scores = [*self.scores], [*self.parts], [*self.shadow_scores]
         with ExitStack() as stack:
-            folder = tempfile.TemporaryDirectory(prefix="synthkit-", ignore_cleanup_errors=True)
+            folder = open_folder()
             twin.workspace = Path(stack.enter_context(folder))
             twin.sandbox = fork_session(self.sandbox, twin.workspace, self.params)
             stack.callback(twin.sandbox.stop)

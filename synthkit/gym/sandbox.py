@@ -19,7 +19,7 @@ Not covered by `bwrap`:
 - An agent can disturb its own shell. It cheats only itself: scores come from another sandbox. A session that breaks is
   replaced by a new one on the same workspace.
 - A warm run's command line and memory are copies of the warm interpreter's: its arguments and modules, no secrets.
-- When the kit is killed by force its sandboxes end with it, and their empty shells stay in the temporary folder.
+- When the kit is killed by force its sandboxes end with it; their folders are deleted by the next kit that starts.
 """
 
 import json
@@ -44,6 +44,7 @@ from pydantic import BaseModel, ValidationError
 from synthkit.core.errors import SandboxError
 from synthkit.core.params import SandboxParams
 from synthkit.gym import bwrap
+from synthkit.gym.folders import make_folder
 from synthkit.gym.seccomp import build_filter
 from synthkit.gym.warm import Lease, lease_warm
 
@@ -114,7 +115,7 @@ class Sandbox:
 
     def start(self) -> None:
         with ExitStack() as stack:
-            tools = Path(tempfile.mkdtemp(prefix="synthkit-"))
+            tools = make_folder()
             stack.callback(shutil.rmtree, tools, ignore_errors=True)
             if self.params.backend == "bwrap":
                 config = self._start_confined(tools, stack)

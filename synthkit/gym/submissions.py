@@ -10,15 +10,13 @@ leaves no other way.
 """
 
 import shlex
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from synthkit.core.errors import TaskError
 from synthkit.core.params import SandboxParams
 from synthkit.gym.bwrap import WORKSPACE
+from synthkit.gym.folders import open_folder
 from synthkit.gym.isolation import run_apart
 from synthkit.gym.published import PUBLISHED
 from synthkit.gym.sandbox import Result, open_sandbox
@@ -54,7 +52,8 @@ def evaluate_folder(task: Task, workspace: Path, params: SandboxParams) -> bytes
 
 def evaluate_apart(task: Task, workspace: Path, params: SandboxParams) -> bytes:
     command = f"{find_command(task, 'evaluation', params)} >{STDOUT}"
-    with new_folder() as scene, new_folder() as copy:
+    with open_folder() as first, open_folder() as second:
+        scene, copy = Path(first), Path(second)
         clone_files(workspace, copy, params.disk_mb << 20)
         place_files({name: path for name, path in task.public_files().items() if task.is_fixed(name)}, copy,
                     replace=True)
@@ -75,7 +74,8 @@ def choose_scene(task: Task, copy: Path) -> dict[str, Path]:
 
 def evaluate_together(task: Task, workspace: Path, params: SandboxParams) -> bytes:
     fixed = {name: path for name, path in task.all_files().items() if task.is_fixed(name)}
-    with new_folder() as scene:
+    with open_folder() as folder:
+        scene = Path(folder)
         clone_files(workspace, scene, params.disk_mb << 20)
         place_files({**fixed, STDOUT: ""}, scene, replace=True)
         command = find_command(task, "evaluation", params)
@@ -133,9 +133,3 @@ def find_message(output: str) -> str:
     """The last line that a failed script printed: an exception's message, or what it says to its user."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1][:MAX_MESSAGE_CHARS] if lines else ""
-
-
-@contextmanager
-def new_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="synthkit-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)

@@ -12,12 +12,12 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
 
 from synthkit.gym.bwrap import compile_modules
+from synthkit.gym.folders import make_folder
 from synthkit.gym.seccomp import build_filter
 from synthkit.gym.shim import ENVIRONMENT
 
@@ -34,7 +34,7 @@ class Zygote:
     def __init__(self, modules: tuple[str, ...]):
         self.control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Run from a copy, which it deletes: programs can read its command line, and that names no path of the kit.
-        folder = Path(tempfile.mkdtemp(prefix="synthkit-"))
+        folder = make_folder()
         for name, code in compile_modules("zygote", "program").items():
             (folder / name).write_bytes(code)
         with other:

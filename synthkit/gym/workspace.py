@@ -4,12 +4,12 @@ import fcntl
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from synthkit.core.params import SandboxParams
+from synthkit.gym.folders import open_folder
 from synthkit.gym.sandbox import Result, open_sandbox
 from synthkit.gym.task import Task
 
@@ -157,7 +157,7 @@ def run_script(files: Mapping[str, str | bytes | Path], command: str, params: Sa
 
     A file of `keep` that is no regular file of acceptable size counts as not left. Raises SandboxError.
     """
-    with tempfile.TemporaryDirectory(prefix="synthkit-", ignore_cleanup_errors=True) as folder:
+    with open_folder() as folder:
         workspace = Path(folder)
         place_files(files, workspace)
         with open_sandbox(workspace, params) as sandbox:

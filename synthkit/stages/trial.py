@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
 from synthkit.core.params import SandboxParams
+from synthkit.gym.folders import open_folder
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import place_files
 from synthkit.stages.forms import TaskCode
@@ -91,7 +91,7 @@ class Trial:
 def open_trial(proposal: Proposal, code: TaskCode, data: Path, *, time_limit_s: int, margin: float, leak: float,
                seed: int, sandbox: SandboxParams) -> Iterator[Trial]:
     """A trial in a temporary folder, which goes when it ends."""
-    with TemporaryDirectory(prefix="synthkit-trial-") as folder:
+    with open_folder() as folder:
         yield Trial(proposal, code, data, Path(folder), time_limit_s, margin, leak,
                     derive_seed(seed, "trial", proposal.task_id), sandbox)
 
