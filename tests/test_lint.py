@@ -17,7 +17,7 @@ BACKENDS = ["process", *(["bwrap"] if shutil.which("bwrap") else [])]
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    params = SandboxParams(backend=request.param, warm=False)
+    params = SandboxParams(backend=request.param, warm=False, output_kb=64)
     with open_sandbox(tmp_path_factory.mktemp("workspace"), params) as sandbox:
         yield sandbox
 

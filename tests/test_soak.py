@@ -4,7 +4,9 @@
 """
 
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from checkout_kit import write_checkout
 
 from synthkit.core.params import SandboxParams
 from synthkit.gym.environment import Environment
+from synthkit.gym.folders import sweep_folders
 from synthkit.gym.sandbox import open_sandbox
 from synthkit.gym.task import Task
 
@@ -29,9 +32,10 @@ import sys
 from pathlib import Path
 from synthkit.core.params import SandboxParams
 from synthkit.gym.sandbox import open_sandbox
+DAEMON = "mkfifo up; setsid sh -c 'echo > up; exec sleep 4321' & read < up"
 for name in sys.argv[1:]:
     Path(name).mkdir()
-    open_sandbox(Path(name), SandboxParams(warm_modules=["json"])).__enter__().run("setsid sleep 4321 &", 10)
+    open_sandbox(Path(name), SandboxParams(warm_modules=["json"])).__enter__().run(DAEMON, 10)
 print("up", flush=True)
 input()
 """
@@ -45,28 +49,52 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield folder
 
 
-def list_processes() -> set[int]:
-    """Processes in another PID namespace than this one, and all that was started from here."""
-    found = set()
-    own = os.readlink("/proc/self/ns/pid")
+def list_processes(token: str) -> dict[int, str]:
+    """Command lines of the processes, by id, that see a folder whose path holds `token`, or name it themselves.
+
+    A sandbox's mounts tell the folders that it was given, also of what it hides from /proc; nobody else's do.
+    """
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if os.readlink(entry / "ns/pid") != own and (entry / "stat").read_text().rsplit(")")[1].split()[0] != "Z":
-                found.add(int(entry.name))
+            command = (entry / "cmdline").read_text(errors="replace").replace("\0", " ")
+            if token in command or token in (entry / "mountinfo").read_text():
+                found[int(entry.name)] = command
         except OSError:
             continue
     return found
 
 
-def list_children() -> list[str]:
-    return " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children")).split()
+def list_below(pid: int) -> list[int]:
+    """Children and theirs, those included that have ended and were not waited for."""
+    children = [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in read(path).split()]
+    return children + [below for child in children for below in list_below(child)]
 
 
-def take_stock() -> dict[str, object]:
-    return {"mounts": Path("/proc/self/mountinfo").read_text(),
-            "threads": threading.active_count(),
-            "processes": list_processes(),
-            "children": len(list_children()), "descriptors": len(os.listdir("/proc/self/fd"))}
+def read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def name_uniquely(folder: Path) -> str:
+    """The end of a path that its mounts show too, wherever the file system is mounted."""
+    return "/".join(folder.parts[-3:])
+
+
+def take_stock(token: str) -> dict[str, object]:
+    return {"mounts": Path("/proc/self/mountinfo").read_text(), "processes": list_processes(token),
+            "below": len(list_below(os.getpid())), "threads": threading.active_count(),
+            "descriptors": len(os.listdir("/proc/self/fd"))}
+
+
+def kill_guest(workspace: Path) -> None:
+    """As another program of the same user could, from outside of the sandbox."""
+    guests = [pid for pid, command in list_processes(str(workspace)).items()
+              if "guest.pyc" in command and "bwrap" not in command.split()[0]]
+    assert len(guests) == 1
+    os.kill(guests[0], signal.SIGKILL)
 
 
 def play(number: int, task: Task) -> None:
@@ -74,44 +102,48 @@ def play(number: int, task: Task) -> None:
     with Environment(task, PARAMS, max_steps=9) as env:
         env.reset()
         env.step(f"echo {number} > f; setsid sleep 4321 & python -c 'print(1)'")
-        if number % 5 == 1:
+        if number % 6 == 1:
             env.sandbox._process.kill()
-            assert "a new one was started" in env.step("echo lost")[0]
-        elif number % 5 == 2:
+        elif number % 6 == 5:
+            kill_guest(env.workspace)
+        elif number % 6 == 2:
             env.step("mkdir -p a/b; ln -s / root; mkfifo pipe; chmod 000 a; chmod 500 .")
-        elif number % 5 == 3:
+        elif number % 6 == 3:
             env.step("kill -9 -1")
-        elif number % 5 == 4:
+        elif number % 6 == 4:
             assert env.step("validate")[0].startswith("Your submission")
             return
-        assert env.step("cat f")[0].splitlines()[-1] == str(number)
+        # A session that was killed is replaced, which the action that finds it dead is told; files are kept.
+        assert any(str(number) in env.step("cat f")[0].splitlines() for _ in range(2))
 
 
 def test_environments_leave_nothing(tmp_path: Path, temporary: Path) -> None:
-    task = Task.load(write_checkout(tmp_path / "checkout"), "battleOfSexes")
+    task, token = Task.load(write_checkout(tmp_path / "checkout"), "battleOfSexes"), name_uniquely(temporary)
     with ThreadPoolExecutor(8) as pool:
         # What lasts as long as the kit (the warm interpreter, the spawning thread) is there before stock is taken.
         list(pool.map(lambda number: play(number, task), range(8)))
-        before = take_stock()
+        before = take_stock(token)
         list(pool.map(lambda number: play(number, task), range(COUNT)))
-        after = take_stock()
+        after = take_stock(token)
     assert after == before
+    assert [command for command in after["processes"].values() if "zygote.pyc" not in command] == []
     assert list(temporary.iterdir()) == []
 
 
 def test_a_kit_that_is_killed_takes_its_processes_along_and_the_next_one_cleans_up(tmp_path: Path) -> None:
-    temporary, before = tmp_path / "tmp", list_processes()
+    temporary = tmp_path / "tmp"
     temporary.mkdir()
     environment = {**os.environ, "TMPDIR": str(temporary)}
     names = [str(tmp_path / f"w{number}") for number in range(4)]
     kit = subprocess.Popen([sys.executable, "-c", KIT, *names], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                            cwd=Path(__file__).parents[1], env=environment)
     assert kit.stdout.readline() == b"up\n"
-    below = [os.pidfd_open(pid) for pid in list_processes() - before]
-    assert len(below) >= 8 and list(temporary.iterdir())
+    processes = list_processes(name_uniquely(tmp_path))
+    del processes[kit.pid]
+    below = [os.pidfd_open(pid) for pid in processes]
+    assert sum("sleep 4321" in command for command in processes.values()) == 4 and list(temporary.iterdir())
     kit.kill()
     kit.communicate()
-    import select
     for process in below:
         assert select.select([process], [], [], 10)[0]
     code = "from synthkit.gym.folders import sweep_folders; sweep_folders()"
@@ -120,8 +152,6 @@ def test_a_kit_that_is_killed_takes_its_processes_along_and_the_next_one_cleans_
 
 
 def test_a_sweep_leaves_what_is_in_use(tmp_path: Path, temporary: Path) -> None:
-    from synthkit.gym.folders import sweep_folders
-
     foreign = temporary / "other-file"
     foreign.mkdir()
     workspace = tmp_path / "workspace"

@@ -73,7 +73,7 @@ class SandboxParams(Strict):
     open_files: int = Field(1024, ge=64, description="per process")
     file_mb: int = Field(256, ge=1, description="largest file that may be written")
     disk_mb: int = Field(1024, ge=1, description="workspace, home and temporary files together")
-    output_kb: int = Field(64, ge=1, description="output kept of an action, head and tail")
+    output_kb: int = Field(8, ge=1, description="output kept of an action, head and tail; also the editor's window")
 
     @model_validator(mode="after")
     def check_image(self) -> Self:

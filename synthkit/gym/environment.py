@@ -31,7 +31,7 @@ MAX_STEPS = 50
 ACTION_TIMEOUT_S = 25
 TRAINING_TIMEOUT_S = 3600
 TRAINING = re.compile("python|torchrun|accelerate|deepspeed")
-OBSERVATION_CHARS = 8000
+CUT_NOTE_CHARS = 200
 NO_OUTPUT = "(the command ended without output)"
 # They would wait for keys until the action's time is over. MLGym lists them too, but its check never matches.
 NEED_TERMINAL = frozenset({"vi", "vim", "nvim", "view", "nano", "emacs", "ed", "pico", "joe"})
@@ -160,7 +160,8 @@ class Environment:
                 outputs.append(f"EXECUTION TIMED OUT BECAUSE THE COMMAND WAS RUNNING FOR MORE THAN {limit} SECONDS.")
                 break
         text = "\n".join(output.rstrip("\n") for output in outputs if output.strip())
-        return cut_middle(text, OBSERVATION_CHARS) or NO_OUTPUT
+        # Each part was cut already, with a line that says so; many parts are cut again.
+        return cut_middle(text, (self.params.output_kb << 10) + CUT_NOTE_CHARS) or NO_OUTPUT
 
     def _run_part(self, part: Call | Shell, timeout_s: float) -> Result:
         if isinstance(part, Shell):

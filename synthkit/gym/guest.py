@@ -80,7 +80,7 @@ def serve(requests: int, replies: int) -> None:
     # The editor writes as much into a file as any process may.
     set_limit(resource.RLIMIT_FSIZE, config["limits"]["FSIZE"])
     shell = Shell(config["folder"], config)
-    editor = Editor(lambda: shell.folder)
+    editor = Editor(lambda: shell.folder, config["output_bytes"])
     names = Names(config["names"], both_ways=not config["own_namespace"])
     send(replies, {"id": "", "folder": names.hide(shell.folder), "open_file": ""})
     while True:

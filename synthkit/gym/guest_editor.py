@@ -10,8 +10,8 @@ import stat
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-WINDOW = 1000
-OVERLAP = 2
+from guest_window import Window
+
 MAX_HITS = 100
 MAX_FAULTS = 10
 MAX_FILE_BYTES = 16 << 20
@@ -24,10 +24,10 @@ class Refusal(Exception):
 class Editor:
     """One open file and a window on it. `find_folder` gives the folder that relative paths start from."""
 
-    def __init__(self, find_folder: Callable[[], str]):
+    def __init__(self, find_folder: Callable[[], str], output_bytes: int):
         self.find_folder = find_folder
         self.path = ""
-        self.first = 1
+        self.window = Window(output_bytes)
 
     def call(self, name: str, args: list[str], text: str | None) -> dict[str, Any]:
         """Run one command. What it refuses or cannot do is its output too, with exit code 1."""
@@ -64,16 +64,8 @@ class Editor:
             raise Refusal("No file is open: use open first.")
         return split_lines(read_text(self.path))
 
-    def show(self, lines: list[str] | None = None) -> str:
-        lines = self.lines() if lines is None else lines
-        self.first = max(1, min(self.first, len(lines) - WINDOW + 1))
-        last = min(len(lines), self.first + WINDOW - 1)
-        above, below = self.first - 1, len(lines) - last
-        shown = [f"[File: {self.path} ({len(lines)} lines total)]"]
-        shown += [f"({above} more lines above)"] if above else []
-        shown += [f"{number}:{lines[number - 1]}" for number in range(self.first, last + 1)]
-        shown += [f"({below} more lines below)"] if below else []
-        return "\n".join(shown)
+    def show(self, lines: list[str]) -> str:
+        return self.window.render(self.path, lines)
 
     def open(self, path: str, line: str = "1") -> str:
         path = self.resolve(path)
@@ -81,22 +73,25 @@ class Editor:
             raise Refusal(f"{path} is a folder: list it with ls.")
         lines, number = split_lines(read_text(path)), read_number(line)
         check_line(number, lines)
-        self.path, self.first = path, number - WINDOW // 6
+        self.path = path
+        self.window.turn_to(lines, number)
         return self.show(lines)
 
     def goto(self, line: str) -> str:
         lines, number = self.lines(), read_number(line)
         check_line(number, lines)
-        self.first = number - WINDOW // 6
+        self.window.turn_to(lines, number)
         return self.show(lines)
 
     def scroll_down(self) -> str:
-        self.first += WINDOW - OVERLAP
-        return self.show()
+        lines = self.lines()
+        self.window.scroll_down(lines)
+        return self.show(lines)
 
     def scroll_up(self) -> str:
-        self.first -= WINDOW - OVERLAP
-        return self.show()
+        lines = self.lines()
+        self.window.scroll_up(lines)
+        return self.show(lines)
 
     def create(self, path: str) -> str:
         path = self.resolve(path)
@@ -108,7 +103,8 @@ class Editor:
 
     def search_dir(self, term: str, folder: str = ".") -> str:
         folder = self.resolve(folder)
-        hits = {path: count for path in walk_files(folder) if (count := count_hits(path, term))}
+        pattern = read_pattern(term)
+        hits = {path: count for path in walk_files(folder) if (count := count_hits(path, pattern))}
         if not hits:
             raise Refusal(f"{term!r} is in no file below {folder}.")
         if len(hits) > MAX_HITS:
@@ -120,7 +116,8 @@ class Editor:
         if not path and not self.path:
             raise Refusal("No file is open: name one.")
         path = self.resolve(path) if path else self.path
-        hits = [f"{number}:{line}" for number, line in enumerate(split_lines(read_text(path)), 1) if term in line]
+        search = read_pattern(term).search
+        hits = [f"{number}:{line}" for number, line in enumerate(split_lines(read_text(path)), 1) if search(line)]
         if not hits:
             raise Refusal(f"{term!r} is not in {path}.")
         if len(hits) > MAX_HITS:
@@ -149,8 +146,9 @@ class Editor:
         if faults:
             raise Refusal(self.explain(faults, lines, new, first))
         write_text(self.path, new)
-        if not self.first <= first < self.first + WINDOW:
-            self.first = first - WINDOW // 6
+        self.window.fill(new)
+        if new and not self.window.shows(min(first, len(new))):
+            self.window.turn_to(new, min(first, len(new)))
         return f"{self.show(new)}\n(the file was changed{gap and '; '}{gap})"
 
     def explain(self, faults: list[str], lines: list[str], new: list[str], at: int) -> str:
@@ -255,9 +253,17 @@ def replace_bytes(file: BinaryIO, data: bytes) -> None:
     file.truncate(len(data))
 
 
-def count_hits(path: str, term: str) -> int:
+def read_pattern(term: str) -> re.Pattern[str]:
+    """A search term as grep would take it, or as plain text where it is no pattern."""
     try:
-        return sum(term in line for line in read_text(path).split("\n"))
+        return re.compile(term)
+    except (re.error, RecursionError, OverflowError):
+        return re.compile(re.escape(term))
+
+
+def count_hits(path: str, pattern: re.Pattern[str]) -> int:
+    try:
+        return sum(pattern.search(line) is not None for line in read_text(path).split("\n"))
     except (Refusal, OSError):
         return 0
 

@@ -7,7 +7,8 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-GUEST_MODULES = ("guest", "guest_editor", "guest_lint", "guest_limits", "guest_processes", "guest_shell", "guest_usage")
+GUEST_MODULES = ("guest", "guest_editor", "guest_lint", "guest_limits", "guest_processes", "guest_shell", "guest_usage",
+                 "guest_window")
 PYFLAKES_MODULES = ("__init__", "checker", "messages")
 # zipimport then takes the code as it is, and the source beside it where the magic number is another Python's (PEP 552).
 UNCHECKED = (1).to_bytes(4, "little") + bytes(8)

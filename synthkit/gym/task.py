@@ -8,6 +8,7 @@ metric and direction come from `published.py` or its baseline.
 
 import difflib
 import hashlib
+import logging
 import shutil
 import string
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from synthkit.core.errors import TaskError
 from synthkit.gym.config import DatasetConfig, Direction, TaskConfig, TaskMeta, read_section, write_section
 from synthkit.gym.published import PUBLISHED
 
+log = logging.getLogger(__name__)
 ANSWERS = "data/answers.csv"
 TABLES = ("data/train.csv", "data/test.csv", "data/sample_submission.csv", ANSWERS)
 
@@ -50,7 +52,7 @@ class Task:
         root = root.resolve()
         path = find_config(root, name)
         lenient = not (root / "data" / path.stem / "synthkit.yaml").is_file()
-        config = read_section(path, TaskConfig, lenient=lenient)
+        config = normalise_paths(read_section(path, TaskConfig, lenient=lenient))
         datasets = [read_section(root / "configs" / name, DatasetConfig, lenient=lenient)
                     for name in config.dataset_configs]
         meta_path = root / "data" / config.id / "synthkit.yaml"
@@ -93,12 +95,15 @@ class Task:
 
     def is_fixed(self, workspace_path: str) -> bool:
         """Whether a score is made with the task's own file whatever the agent did: evaluation, labels, datasets."""
-        own = any(dataset.is_local for dataset in self.datasets) and workspace_path.startswith("data/")
+        own = any(dataset.is_local for dataset in self.datasets) and f"{workspace_path}/".startswith("data/")
         return own or names_path((*self.fixed_files, *self.secret_files), workspace_path)
 
     def check_files(self) -> None:
         """Raises TaskError when a file that the task needs is missing, lies outside of the root, or is not secret."""
         have = self.all_files()
+        if missing := [name for name in self.config.evaluation_paths[:1] if name not in have]:
+            raise TaskError(f"task {self.id}: evaluation_paths names {missing[0]!r}, which is not in its workspace",
+                            "list it in starter_code, or put it into the dataset's folder")
         if self.meta.score_on == "all":
             return
         named = [(kind, name) for kind in ("baseline_paths", "evaluation_paths", "secret_files")
@@ -112,6 +117,16 @@ class Task:
         if not (self.meta.metric and self.meta.direction and self.meta.target):
             raise TaskError(f"task {self.id}: synthkit.yaml lacks metric, direction or target",
                             "fill them in, or set score_on: all")
+
+
+def normalise_paths(config: TaskConfig) -> TaskConfig:
+    """`./evaluate.py` is evaluate.py. What needs more than the kit's own Python is said, for MLGym would install it."""
+    named = ("evaluation_paths", "baseline_paths", "secret_files")
+    paths = {name: [str(PurePosixPath(path)) for path in getattr(config, name)] for name in named}
+    if not config.use_generic_conda:
+        log.warning("task %s asks for packages of its own (%s): they are not installed, the sandbox has what the kit "
+                    "has, or the image that is named", config.id, config.requirements_path)
+    return config.model_copy(update=paths)
 
 
 def names_path(names: Sequence[str], workspace_path: str) -> bool:

@@ -26,6 +26,9 @@ class BadFile(Exception):
 def prepare_workspace(task: Task, dest: Path) -> None:
     """Fill a folder with what the agent may see of a task: its public files, as copies of their own."""
     place_files(task.public_files(), dest)
+    for name in task.public_files():
+        if name.startswith("data/"):
+            (dest / name).chmod(0o555)
     if task.config.evaluation_read_only:
         for name in task.config.evaluation_paths:
             if (dest / name).exists():
