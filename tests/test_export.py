@@ -16,7 +16,7 @@ from synthkit.core.errors import SynthkitError, TaskError
 from synthkit.export.card import build_card
 from synthkit.export.publish import may_publish, prepare
 from synthkit.export.selection import load_verified
-from synthkit.gym.bwrap import find_interpreter_folders
+from synthkit.gym.backends.bwrap import find_interpreter_folders
 from synthkit.gym.task import Task, list_tasks
 
 BACKEND = "bwrap" if shutil.which("bwrap") else "process"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthkit.core.params import SandboxParams
-from synthkit.gym.guest_lint import Fault, check_python, find_new
+from synthkit.gym.inside.guest_lint import Fault, check_python, find_new
 from synthkit.gym.sandbox import Sandbox, open_sandbox
 
 BACKENDS = ["process", *(["bwrap"] if shutil.which("bwrap") else [])]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from synthkit.core.params import SandboxParams
+from synthkit.gym.backends.seccomp import CHECKED, DENIED, MACHINES, build_filter
 from synthkit.gym.sandbox import Sandbox, open_sandbox
-from synthkit.gym.seccomp import CHECKED, DENIED, MACHINES, build_filter
 
 pytestmark = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
 HEADERS = {"x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "aarch64": "/usr/include/asm-generic/unistd.h"}

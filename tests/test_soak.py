@@ -20,7 +20,7 @@ from checkout_kit import write_checkout
 
 from synthkit.core.params import SandboxParams
 from synthkit.gym.environment import Environment
-from synthkit.gym.folders import sweep_folders
+from synthkit.gym.folders import read_namespace, sweep_folders
 from synthkit.gym.sandbox import open_sandbox
 from synthkit.gym.task import Task
 
@@ -151,11 +151,13 @@ def test_a_kit_that_is_killed_takes_its_processes_along_and_the_next_one_cleans_
     assert list(temporary.iterdir()) == []
 
 
-def test_a_sweep_leaves_what_is_in_use(tmp_path: Path, temporary: Path) -> None:
-    foreign = temporary / "other-file"
-    foreign.mkdir()
+def test_a_sweep_takes_only_what_a_dead_kit_left(tmp_path: Path, temporary: Path) -> None:
     workspace = tmp_path / "workspace"
-    workspace.mkdir()
+    others = [temporary / name for name in ("other-file", "synthkit-notes", "synthkit-1-2-3-in-another-namespace")]
+    dead = temporary / f"synthkit-{read_namespace()}-{os.getpid()}-1-an-earlier-process-of-this-number"
+    for folder in [workspace, dead, *others]:
+        folder.mkdir()
     with open_sandbox(workspace, PARAMS) as sandbox:
         sweep_folders()
-        assert sandbox.run("python -c 'print(2)'", 20).output == "2\n" and foreign.exists()
+        assert sandbox.run("python -c 'print(2)'", 20).output == "2\n"
+        assert [folder.exists() for folder in [dead, *others]] == [False, True, True, True]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from synthkit.core.params import SandboxParams
-from synthkit.gym import warm
+from synthkit.gym.backends import warm
 from synthkit.gym.sandbox import Sandbox, open_sandbox
 
 BACKENDS = ["process", *(["bwrap"] if shutil.which("bwrap") else [])]

@@ -10,7 +10,7 @@ from synthkit.core.errors import ReplyError, TransientEndpointError
 from synthkit.core.llm import Reply
 from synthkit.core.params import SandboxParams
 from synthkit.core.prompts import render_prompt
-from synthkit.gym.bwrap import WORKSPACE
+from synthkit.gym.backends.session_files import WORKSPACE
 from synthkit.gym.environment import Environment
 from synthkit.gym.history import Messages, choose_history
 from synthkit.gym.parsing import FormatError

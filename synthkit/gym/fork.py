@@ -10,7 +10,7 @@ from pathlib import Path
 
 from synthkit.core.errors import SandboxError
 from synthkit.core.params import SandboxParams
-from synthkit.gym.bwrap import HOME, WORKSPACE
+from synthkit.gym.backends.session_files import HOME, WORKSPACE
 from synthkit.gym.sandbox import Sandbox, open_sandbox
 from synthkit.gym.workspace import clone_files
 

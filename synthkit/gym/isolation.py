@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from synthkit.core.params import SandboxParams
-from synthkit.gym import submission_proxy
+from synthkit.gym.inside import submission_proxy
 from synthkit.gym.sandbox import Result, open_sandbox
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import place_files

@@ -28,37 +28,31 @@ import re
 import secrets
 import select
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from synthkit.core.errors import SandboxError
 from synthkit.core.params import SandboxParams
-from synthkit.gym import bwrap
+from synthkit.gym.backends.bare import start_bare
+from synthkit.gym.backends.bwrap import start_bwrap
+from synthkit.gym.backends.containers import start_container
+from synthkit.gym.backends.launch import build_budget, build_limits, read_errors
+from synthkit.gym.backends.warm import Lease
 from synthkit.gym.folders import make_folder
-from synthkit.gym.seccomp import build_filter
-from synthkit.gym.warm import Lease, lease_warm
 
 START_TIMEOUT_S = 20.0
 REPLY_GRACE_S = 5.0
 EDITOR_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 5.0
 MAX_REPLY_BYTES = 16 << 20
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 REDRAWN = re.compile(r"[^\n]*\r(?=[^\n\r])")
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-# bubblewrap ends with the thread that started it (--die-with-parent), and threads that roll out episodes come and go.
-_spawner = ThreadPoolExecutor(1, thread_name_prefix="sandbox-spawner")
 
 
 @dataclass(frozen=True)
@@ -86,6 +80,9 @@ class Reply(BaseModel):
     cpu_s: float = 0.0
     folder: str
     open_file: str
+
+
+BACKENDS = {"bwrap": start_bwrap, "process": start_bare, "podman": start_container, "docker": start_container}
 
 
 class SessionLost(Exception):
@@ -117,17 +114,16 @@ class Sandbox:
         with ExitStack() as stack:
             tools = make_folder()
             stack.callback(shutil.rmtree, tools, ignore_errors=True)
-            if self.params.backend == "bwrap":
-                config = self._start_confined(tools, stack)
-            else:
-                config = self._start_bare(tools, stack)
-            self._buffer = b""
+            session = BACKENDS[self.params.backend](self.workspace, tools, self.params, stack)
+            self._process, self._lease, self._buffer = session.process, session.lease, b""
+            limits = {"limits": build_limits(self.params), "budget": build_budget(self.params),
+                      "output_bytes": self.params.output_kb << 10}
             try:
-                self._send(config | {"limits": build_limits(self.params), "budget": build_budget(self.params),
-                                     "output_bytes": self.params.output_kb << 10})
+                self._send(session.config | limits)
                 self._state = self._receive(START_TIMEOUT_S)
             except SessionLost as lost:
-                raise SandboxError(f"the sandbox did not start: {read_errors(self._errors) or lost}", FIXES) from lost
+                said = read_errors(session.errors) or lost
+                raise SandboxError(f"the sandbox did not start: {said}", session.fix) from lost
             self._stack = stack.pop_all()
 
     def stop(self) -> None:
@@ -176,81 +172,6 @@ class Sandbox:
         return Result(make_plain(reply.output), reply.exit_code, reply.timed_out, time.monotonic() - started,
                       make_plain(reply.limit))
 
-    def _start_confined(self, tools: Path, stack: ExitStack) -> dict[str, Any]:
-        program = shutil.which("bwrap")
-        if not program:
-            raise SandboxError("bubblewrap (bwrap) is not installed", FIXES)
-        python = bwrap.show_path(sys.executable)
-        bwrap.write_tools(tools, python, bwrap.TOOLS)
-        args = bwrap.build_arguments(self.workspace, tools, self.params.file_mb)
-        info, info_end = os.pipe()
-        args_end, args_start = os.pipe()
-        # Not on the command line, which programs inside can read. They fit into the pipe.
-        args += ["--info-fd", str(info_end)]
-        fds = [args_end, info_end]
-        if steps := build_filter():
-            filter_end, filter_start = os.pipe()
-            os.write(filter_start, steps)
-            os.close(filter_start)
-            args += ["--seccomp", str(filter_end)]
-            fds.append(filter_end)
-        os.write(args_start, b"\0".join(map(os.fsencode, args)))
-        os.close(args_start)
-        command = [program, "--args", str(args_end), python, "-ES", f"{bwrap.TOOLS}/guest.pyc"]
-        self._spawn(command, {}, fds, stack)
-        stack.callback(self._process.wait)
-        with open(info, "rb") as file:
-            report = file.read()
-        if not report:
-            self._process.wait()
-            raise SandboxError(f"bubblewrap failed: {read_errors(self._errors)}", FIXES)
-        namespace = os.pidfd_open(json.loads(report)["child-pid"])
-        stack.callback(os.close, namespace)
-        # The first process of a PID namespace takes all others with it, and is gone only when they are.
-        stack.callback(kill, namespace)
-        self._lend_python(tools, namespace, stack)
-        return {"folder": bwrap.WORKSPACE, "names": bwrap.list_names(), "own_namespace": True}
-
-    def _start_bare(self, tools: Path, stack: ExitStack) -> dict[str, Any]:
-        bwrap.write_tools(tools, sys.executable, str(tools))
-        environment = bwrap.build_environment(str(tools / "home"), str(tools), sys.prefix)
-        self._spawn([sys.executable, "-ES", str(tools / "guest.pyc")], environment, [], stack)
-        stack.callback(self._wait_bare)
-        self._lend_python(tools, None, stack)
-        own = [(str(self.workspace), bwrap.WORKSPACE), (str(tools / "home"), bwrap.HOME), (str(tools), bwrap.TOOLS)]
-        return {"folder": str(self.workspace), "names": own + bwrap.list_names(), "own_namespace": False}
-
-    def _wait_bare(self) -> None:
-        # The guest kills what it has started when its stdin closes.
-        self._process.stdin.close()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _spawn(self, command: list[str], environment: dict[str, str], fds: list[int], stack: ExitStack) -> None:
-        self._errors = stack.enter_context(tempfile.TemporaryFile())
-        try:
-            self._process = _spawner.submit(
-                subprocess.Popen, command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=self._errors, env=environment, pass_fds=fds, cwd=self.workspace, start_new_session=True,
-            ).result()
-        except OSError as error:
-            raise SandboxError(f"the sandbox did not start: {error}", FIXES) from error
-        finally:
-            for fd in fds:
-                os.close(fd)
-        stack.callback(self._process.stdout.close)
-        stack.callback(self._process.stdin.close)
-        os.set_blocking(self._process.stdin.fileno(), False)
-
-    def _lend_python(self, tools: Path, namespace: int | None, stack: ExitStack) -> None:
-        if not self.params.warm:
-            return
-        self._lease = lease_warm(tools / "warm.sock", self.params.warm_modules, build_limits(self.params), namespace)
-        stack.callback(self._lease.close)
-
     def _send(self, message: dict[str, Any]) -> None:
         data = json.dumps(message).encode() + b"\n"
         fd = self._process.stdin.fileno()
@@ -282,40 +203,12 @@ class Sandbox:
             raise SessionLost("the guest talks nonsense") from error
 
 
-FIXES = ("install bubblewrap and allow user namespaces for it, or set sandbox.backend to 'process' "
-         "where the code to run is trusted")
-
-
 def open_sandbox(workspace: Path, params: SandboxParams) -> Sandbox:
     """A session on a workspace, to be used with `with`."""
     return Sandbox(workspace, params)
-
-
-def build_limits(params: SandboxParams) -> dict[str, int]:
-    """Limits of each process, by the names of `resource.RLIMIT_*`: bytes, seconds, counts."""
-    limits = {"DATA": params.memory_mb << 20, "CPU": params.cpu_s, "FSIZE": params.file_mb << 20,
-              "NOFILE": params.open_files, "CORE": 0}
-    # Without a user namespace all processes of the host's user would count. The guest acts at a quarter of it.
-    return limits | {"NPROC": 4 * params.processes} if params.backend == "bwrap" else limits
-
-
-def build_budget(params: SandboxParams) -> dict[str, int]:
-    """Limits of all processes together, which the guest watches."""
-    return {"memory_mb": params.memory_mb, "processes": params.processes, "cpu_s": params.cpu_s,
-            "disk_mb": params.disk_mb}
 
 
 def make_plain(text: str) -> str:
     """Output as a person may see it: no terminal escapes or control characters, of redrawn lines the last state."""
     text = text.encode("utf-8", "replace").decode()
     return CONTROLS.sub("", REDRAWN.sub("", ESCAPES.sub("", text)))
-
-
-def kill(process: int) -> None:
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-
-
-def read_errors(errors: BinaryIO) -> str:
-    errors.seek(0)
-    return errors.read(4000).decode("utf-8", "replace").strip()

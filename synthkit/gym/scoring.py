@@ -13,7 +13,7 @@ from pathlib import Path
 
 from synthkit.core.errors import TaskError
 from synthkit.core.params import SandboxParams
-from synthkit.gym.bwrap import WORKSPACE
+from synthkit.gym.backends.session_files import WORKSPACE
 from synthkit.gym.csv_form import SUBMISSION, Part, check_form, is_finite, restrict
 from synthkit.gym.sandbox import Result
 from synthkit.gym.submissions import (

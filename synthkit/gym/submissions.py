@@ -15,7 +15,7 @@ from typing import Literal
 
 from synthkit.core.errors import TaskError
 from synthkit.core.params import SandboxParams
-from synthkit.gym.bwrap import WORKSPACE
+from synthkit.gym.backends.session_files import WORKSPACE
 from synthkit.gym.folders import open_folder
 from synthkit.gym.isolation import run_apart
 from synthkit.gym.published import PUBLISHED

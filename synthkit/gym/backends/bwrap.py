@@ -1,68 +1,75 @@
-"""What a sandbox looks like from inside: the folders, files and environment that bubblewrap is told to show.
+"""bubblewrap: what a session looks like from inside, and how it is started.
 
 Nothing of the host is visible but the system's programs and the Python that runs the kit, both read-only.
 """
 
-import importlib.util
-import marshal
+import json
 import os
+import shutil
+import signal
 import stat
 import sys
-from functools import cache
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from synthkit.core.errors import SandboxError
-from synthkit.gym import shim
-from synthkit.gym.guest_parts import GUEST_MODULES, pack_pyflakes
+from synthkit.core.params import SandboxParams
+from synthkit.gym.backends.launch import Session, lend_python, read_errors, spawn
+from synthkit.gym.backends.seccomp import build_filter
+from synthkit.gym.backends.session_files import ETC, HOME, TOOLS, WORKSPACE, build_environment, write_tools
 
-HOME = "/home/agent"
-WORKSPACE = "/home/agent/workspace"
 PYTHON = "/opt/python"
-TOOLS = "/run/synthkit"
 SYSTEM_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")
 SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime")
-ETC = {"passwd": f"agent:x:1000:1000:agent:{HOME}:/bin/bash\n", "group": "agent:x:1000:\n",
-       "hosts": "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"}
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
-NAMES = ("python", "python3", f"python3.{sys.version_info.minor}")
+GPU_NODES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps")
+FIX = ("install bubblewrap (Debian, Ubuntu: apt install bubblewrap) and allow user namespaces for it; or, only for code "
+       "that you trust, sandbox.backend: process")
 
 
-def write_tools(folder: Path, python: str, inside: str) -> None:
-    """The files that every session needs: guest, editor, `python` for the shim, and who the user is.
+def start_bwrap(workspace: Path, tools: Path, params: SandboxParams, stack: ExitStack) -> Session:
+    """Start a confined session. Raises SandboxError."""
+    program = shutil.which("bwrap")
+    if not program:
+        raise SandboxError("bubblewrap (bwrap) is not installed", FIX)
+    python = show_path(sys.executable)
+    write_tools(tools, python, TOOLS)
+    info, info_end = os.pipe()
+    args = [*build_arguments(workspace, tools, params), "--info-fd", str(info_end)]
+    fds = [info_end]
+    if steps := build_filter():
+        fds.append(fill_pipe(steps))
+        args += ["--seccomp", str(fds[-1])]
+    # Not on the command line, which programs inside can read.
+    fds.append(fill_pipe(b"\0".join(map(os.fsencode, args))))
+    command = [program, "--args", str(fds[-1]), python, "-ES", f"{TOOLS}/guest.pyc"]
+    process, errors = spawn(command, {}, workspace, stack, fds, FIX)
+    stack.callback(process.wait)
+    with open(info, "rb") as file:
+        report = file.read()
+    if not report:
+        process.wait()
+        raise SandboxError(f"bubblewrap failed: {read_errors(errors)}", FIX)
+    namespace = os.pidfd_open(json.loads(report)["child-pid"])
+    stack.callback(os.close, namespace)
+    # The first process of a PID namespace takes all others with it, and is gone only when they are.
+    stack.callback(kill, namespace)
+    config: dict[str, Any] = {"folder": WORKSPACE, "names": list_names(), "own_namespace": True}
+    return Session(process, errors, config, lend_python(tools, params, namespace, stack), FIX)
 
-    `python` is the real interpreter and `inside` this folder, as they are named in the session.
-    """
-    (folder / "bin").mkdir()
-    (folder / "home").mkdir()
-    for name, code in compile_modules(*GUEST_MODULES, "shim").items():
-        (folder / name).write_bytes(code)
-    (folder / "pyflakes.zip").write_bytes(pack_pyflakes())
-    program = folder / "bin" / NAMES[0]
-    program.write_text(f"#!{python} -IS\nimport sys\nsys.path[:0] = [{inside!r}]\nimport shim\nshim.main()\n",
-                       encoding="utf-8")
-    program.chmod(0o755)
-    for name in NAMES[1:]:
-        (folder / "bin" / name).symlink_to(NAMES[0])
-    for name, text in ETC.items():
-        (folder / name).write_text(text, encoding="utf-8")
+
+def fill_pipe(content: bytes) -> int:
+    """The reading end of a pipe that holds a text; it fits."""
+    end, start = os.pipe()
+    os.write(start, content)
+    os.close(start)
+    return end
 
 
-@cache
-def compile_modules(*names: str) -> dict[str, bytes]:
-    """Modules of this package as .pyc files, by file name; compiled once, for sessions and Python runs start them anew.
-
-    They are copied to where they run. Run from where the package lies, its path would show inside.
-    """
-    header = importlib.util.MAGIC_NUMBER + bytes(12)
-    sources = {name: Path(__file__).with_name(f"{name}.py").read_bytes() for name in names}
-    return {f"{name}.pyc": header + marshal.dumps(compile(source, f"{name}.py", "exec"))
-            for name, source in sources.items()}
-
-
-def build_environment(home: str, tools: str, prefix: str) -> dict[str, str]:
-    """All of a session's environment: nothing is inherited."""
-    path = ":".join([f"{tools}/bin", f"{prefix}/bin", "/usr/local/bin", "/usr/bin", "/bin"])
-    return shim.ENVIRONMENT | {"HOME": home, "PATH": path, "USER": "agent", "SHELL": "/bin/bash", "TERM": "dumb"}
+def kill(process: int) -> None:
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process, signal.SIGKILL)
 
 
 def find_interpreter_folders() -> list[str]:
@@ -96,7 +103,7 @@ def list_names() -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: -len(pair[0]))
 
 
-def build_arguments(workspace: Path, tools: Path, size_mb: int) -> list[str]:
+def build_arguments(workspace: Path, tools: Path, params: SandboxParams) -> list[str]:
     """bubblewrap's arguments, but for the command and for what concerns file descriptors."""
     args = ["--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session",
             # The guest as the first process: the others can neither kill nor stop it.
@@ -112,7 +119,7 @@ def build_arguments(workspace: Path, tools: Path, size_mb: int) -> list[str]:
     for file in SYSTEM_FILES:
         args += ["--ro-bind-try", file, file]
     for folder in ("/tmp", "/dev/shm", HOME):
-        args += ["--size", str(size_mb << 20), "--tmpfs", folder]
+        args += ["--size", str(params.disk_mb << 20), "--tmpfs", folder]
     for host, inside in list_names():
         # Under its own name too: libraries that the warm interpreter has loaded look for their files there.
         args += ["--ro-bind", host, host, "--ro-bind", host, inside]
@@ -121,6 +128,8 @@ def build_arguments(workspace: Path, tools: Path, size_mb: int) -> list[str]:
         args += ["--ro-bind", str(tools / name), f"/etc/{name}"]
     for device in make_devices(tools):
         args += ["--dev-bind", str(device), f"/dev/{device.name}"]
+    for node in list_gpu_nodes() if params.gpus else ():
+        args += ["--dev-bind", node, node]
     # /proc too: started by root, the session's user is the owner of what lies there, kernel settings included.
     for mount in ("/dev", "/proc", "/"):
         args += ["--remount-ro", mount]
@@ -144,3 +153,11 @@ def make_devices(tools: Path) -> list[Path]:
         path.chmod(0o666)
         made.append(path)
     return made
+
+
+def list_gpu_nodes() -> list[str]:
+    """The device files of the host's NVIDIA GPUs. Raises SandboxError when there is none."""
+    nodes = sorted(str(path) for pattern in GPU_NODES for path in Path("/dev").glob(pattern))
+    if not any(Path(node).name[6:].isdigit() for node in nodes):
+        raise SandboxError("sandbox.gpus is set, and this machine has no NVIDIA GPU", "set sandbox.gpus: false")
+    return nodes

@@ -16,10 +16,10 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from synthkit.gym.bwrap import compile_modules
+from synthkit.gym.backends.seccomp import build_filter
+from synthkit.gym.backends.session_files import compile_modules
 from synthkit.gym.folders import make_folder
-from synthkit.gym.seccomp import build_filter
-from synthkit.gym.shim import ENVIRONMENT
+from synthkit.gym.inside.shim import ENVIRONMENT
 
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 5

@@ -1,0 +1,1 @@
+"""What runs inside a sandbox, or enters one: copied there as single files, standard library only, never trusted."""
