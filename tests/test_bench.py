@@ -20,6 +20,11 @@ def test_every_figure_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(math.isfinite(figures[name]) and figures[name] > 0 for name in NAMED)
 
 
+def test_no_measurement_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "env", "--n", "0"]) == 1
+    assert "ask for 1 or more" in capsys.readouterr().err
+
+
 def test_targets_stand_beside_the_figures() -> None:
     from synthkit.gym.bench import format_figures
 

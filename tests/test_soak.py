@@ -84,7 +84,8 @@ def name_uniquely(folder: Path) -> str:
 
 
 def take_stock(token: str) -> dict[str, object]:
-    return {"mounts": Path("/proc/self/mountinfo").read_text(), "processes": list_processes(token),
+    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if token in line]
+    return {"mounts": mounts, "processes": list_processes(token),
             "below": len(list_below(os.getpid())), "threads": threading.active_count(),
             "descriptors": len(os.listdir("/proc/self/fd"))}
 

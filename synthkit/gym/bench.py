@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from synthkit.core.errors import ParamError, SandboxError
 from synthkit.core.params import SandboxParams
 from synthkit.gym.config import TaskMeta
 from synthkit.gym.environment import Environment
@@ -29,7 +30,13 @@ TARGETS = {"start_stop_ms": 100.0, "echo_ms": 1.0, "open_ms": 2.0, "goto_ms": 2.
 
 
 def bench_environment(params: SandboxParams, n: int) -> dict[str, Any]:
-    """Medians over `n` (fewer for what takes seconds); names end in their unit. Raises SandboxError."""
+    """Medians over `n` (fewer for what takes long); names end in their unit.
+
+    `python_first_ms` is one run, which waits until the warm interpreter has loaded. Raises SandboxError when a session
+    cannot be started or an action does not do what it should, ParamError for an `n` below 1.
+    """
+    if n < 1:
+        raise ParamError(f"{n} measurements give no median", "ask for 1 or more with --n")
     with open_folder() as folder:
         task = write_small_task(Path(folder))
         figures = bench_session(params, task, n)
@@ -53,8 +60,10 @@ def bench_session(params: SandboxParams, task: Task, n: int) -> dict[str, float]
         env.reset()
         (env.workspace / "long.py").write_text("".join(f"value_{at} = {at}\n" for at in range(LINES)))
         (env.workspace / "script.py").write_text(SCRIPT)
-        require(env.sandbox, "python script.py", "1.0")
-        figures = {"python_warm_ms": median_ms(lambda: env.step("python script.py"), max(1, n // 4)),
+        first = median_ms(lambda: require(env.sandbox, "python script.py", "1.0"), 1)
+        require(env.sandbox, "echo hi", "hi")
+        figures = {"python_first_ms": first,
+                   "python_warm_ms": median_ms(lambda: env.step("python script.py"), max(1, n // 4)),
                    "echo_ms": median_ms(lambda: env.step("echo hi"), n),
                    "open_ms": median_ms(lambda: env.step("open long.py"), n),
                    "goto_ms": median_ms(lambda: env.step("goto 150"), n)}
@@ -69,7 +78,7 @@ def require(sandbox: Sandbox, command: str, expected: str) -> None:
     """A bench of something that does not work would be fast."""
     said = sandbox.run(command, 60).output.strip()
     if said != expected:
-        raise RuntimeError(f"{command!r} gave {said!r} in place of {expected!r}")
+        raise SandboxError(f"{command!r} gave {said!r} in place of {expected!r}", "see what `synthkit doctor` says")
 
 
 def start_and_stop(task: Task, params: SandboxParams) -> None:
@@ -103,8 +112,12 @@ def measure_concurrency(task: Task, params: SandboxParams, n: int) -> float:
         with ThreadPoolExecutor(ENVIRONMENTS) as pool:
             list(pool.map(lambda world: world.reset(), worlds))
             started = time.perf_counter()
-            list(pool.map(lambda world: [world.step("echo hi") for _ in range(n)], worlds))
-            return ENVIRONMENTS * n / (time.perf_counter() - started)
+            said = list(pool.map(lambda world: {world.step("echo hi")[0] for _ in range(n)}, worlds))
+            seconds = time.perf_counter() - started
+        if any(observations != {"hi"} for observations in said):
+            raise SandboxError(f"'echo hi' gave {set().union(*said)} in {ENVIRONMENTS} environments at once",
+                               "see what `synthkit doctor` says")
+        return ENVIRONMENTS * n / seconds
 
 
 def median_ms(call: Callable[[], object], n: int) -> float:

@@ -24,8 +24,8 @@ SYSTEM_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")
 SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime")
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 GPU_NODES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps")
-FIX = ("install bubblewrap (Debian, Ubuntu: apt install bubblewrap) and allow user namespaces for it; or, only for code "
-       "that you trust, sandbox.backend: process")
+FIX = ("install bubblewrap (Debian, Ubuntu: apt install bubblewrap) and allow user namespaces for it; or, only for "
+       "code that you trust, sandbox.backend: process")
 
 
 def start_bwrap(workspace: Path, tools: Path, params: SandboxParams, stack: ExitStack) -> Session:

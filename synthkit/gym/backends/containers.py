@@ -5,6 +5,7 @@ runs are cold here. What an engine forbids by default (system calls, devices, ri
 """
 
 import os
+import resource
 import secrets
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from synthkit.gym.backends.launch import Session, spawn
 from synthkit.gym.backends.session_files import HOME, TOOLS, WORKSPACE, build_environment, write_sources
 
 STOP_TIMEOUT_S = 10.0
+MAX_PROCESSES = 16384
 
 
 def start_container(workspace: Path, tools: Path, params: SandboxParams, stack: ExitStack) -> Session:
@@ -44,7 +46,7 @@ def build_arguments(name: str, workspace: Path, tools: Path, params: SandboxPara
             "--memory", f"{params.memory_mb}m", "--pids-limit", str(4 * params.processes),
             "--tmpfs", f"/tmp:{size}", "--tmpfs", f"{HOME}:{size}", "--shm-size", f"{params.disk_mb}m",
             "--volume", f"{workspace}:{WORKSPACE}", "--volume", f"{tools}:{TOOLS}:ro", "--workdir", WORKSPACE,
-            *choose_user(params.backend)]
+            *choose_user(params.backend), *limit_resources(params)]
     environment = build_environment(HOME, TOOLS, "/usr/local")
     del environment["PATH"]  # The image's own.
     for variable, value in environment.items():
@@ -59,6 +61,18 @@ def choose_user(engine: str) -> list[str]:
     if engine == "podman" and os.geteuid() != 0:
         return ["--userns", "keep-id"]
     return ["--user", f"{os.geteuid()}:{os.getegid()}"]
+
+
+def limit_resources(params: SandboxParams) -> list[str]:
+    """Limits that the kit itself may set: engines ask for more by default, which a restricted machine refuses."""
+    files = min_limit(params.open_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    # Processes of one user count on the whole host, so this is no limit of the container's.
+    processes = min_limit(MAX_PROCESSES, resource.getrlimit(resource.RLIMIT_NPROC)[1])
+    return ["--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={processes}:{processes}"]
+
+
+def min_limit(wanted: int, hard: int) -> int:
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
 
 def end_container(engine: str, name: str, process: "subprocess.Popen[bytes]") -> None:

@@ -7,6 +7,7 @@ after a timeout or a limit also the variables, functions and options of the one 
 import contextlib
 import fcntl
 import os
+import re
 import resource
 import select
 import shlex
@@ -22,14 +23,16 @@ STATUS_FD = 62
 DRAIN_BYTES = 1 << 20
 MAX_STATE_BYTES = 1 << 20
 STATE_TIMEOUT_S = 0.5
+LEAVE = re.compile(r"exit(?:\s+(\d{1,9}))?")
+ENDED = "(the shell ended with exit code {}; a new one was started)"
 STATE_END = b"# all of it\n"
 
 # Each command is evaluated in the shell itself, so folder, variables and functions last. It gets no stdin and does not
 # hold the two pipes, so it can neither swallow the next command nor keep the shell's end from being noticed.
 # One line, so that an error in a command's first line is reported as bash would: "line 1".
 LOOP = r"""
-_status() { return "$1"; }; _rc=0; while IFS= read -r -d '' -u 63 _command; do _status "$_rc";
-eval "$_command" </dev/null 62>&- 63<&-; _rc=$?; printf '%s\0%s\0' "$_rc" "$PWD" >&62; done
+_status() { return "$1"; }; _rc=0; while IFS= builtin read -r -d '' -u 63 _command; do _status "$_rc";
+builtin eval "$_command" </dev/null 62>&- 63<&-; _rc=$?; builtin printf '%s\0%s\0' "$_rc" "$PWD" >&62; done
 """.replace("\n", " ")
 # What the shell does last, when a signal that no program uses tells it to: so no action pays for it.
 FAREWELL = ("builtin trap - EXIT; {{ builtin declare -p; builtin declare -f; builtin shopt -p; builtin set +o; "
@@ -126,6 +129,8 @@ class Shell:
         self.watch.begin()
         deadline = time.monotonic() + timeout_s
         kept = Output(self.config["output_bytes"])
+        if leave := LEAVE.fullmatch(command.strip()):
+            return self.leave(int(leave[1] or 0) & 255)
         if select.select([self.ended], [], [], 0)[0]:
             # A job in the background can end the shell between two commands.
             self.stop()
@@ -146,6 +151,15 @@ class Shell:
             self.end_all(kept)
             result["output"] = kept.text()
         return result | {"output": self.add_note(result["output"]), "limit": self.take_limit()}
+
+    def leave(self, code: int) -> dict[str, Any]:
+        """A new shell for one that is told to end. Not left to the shell: what an action defined could keep it from
+        ending, or from doing anything else."""
+        self.folder = read_folder(self.pid) or self.folder
+        signal_one(self.pid, signal.SIGKILL)
+        self.stop()
+        self.start()
+        return {"output": ENDED.format(code), "exit_code": code, "timed_out": False, "limit": ""}
 
     def wait(self, kept: Output, deadline: float) -> bytes:
         """What the shell reports at the command's end; b"" at the deadline or a limit, or when the shell has ended."""
@@ -229,7 +243,7 @@ class Shell:
         self.drain(kept)
         code = self.stop()
         self.start()
-        note = f"(the shell ended with exit code {code}; a new one was started)"
+        note = ENDED.format(code)
         return {"output": f"{kept.text()}{note}", "exit_code": code}
 
     def read_output(self, kept: Output) -> int:
