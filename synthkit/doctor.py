@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,7 @@ from synthkit.core.runs import PACKAGES, find_root
 
 Params = Mapping[str, StageParams]
 MIN_FREE_GB = 2.0
+WIDTH = 120
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -31,6 +33,7 @@ class Check:
     needed: bool
     detail: str
     fix: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def examine(stages: Params) -> list[Check]:
@@ -68,24 +71,25 @@ def is_installed(name: str) -> bool:
 
 
 def check_sandboxes(stages: Params) -> list[Check]:
-    """Each backend by running one command in it."""
-    wanted = {p.sandbox.backend for p in stages.values() if hasattr(p, "sandbox")}
-    return [try_sandbox("bwrap", "bwrap" in wanted), try_sandbox("process", "process" in wanted)]
+    """Each backend by running one command in it; of those in use, what they do not cover."""
+    wanted = {params.sandbox.backend: params.sandbox for params in stages.values() if hasattr(params, "sandbox")}
+    defaults = {name: SandboxParams.model_validate({"backend": name}) for name in ("bwrap", "process")}
+    return [try_sandbox(params, name in wanted) for name, params in (defaults | wanted).items()]
 
 
-def try_sandbox(backend: str, needed: bool) -> Check:
-    from synthkit.gym.sandbox import open_sandbox
+def try_sandbox(params: SandboxParams, needed: bool) -> Check:
+    from synthkit.gym.sandbox import list_uncovered, open_sandbox
 
-    fix = "install bubblewrap (Debian, Ubuntu: apt install bubblewrap) and allow user namespaces; or, only for code " \
-          "that you trust, sandbox.backend: process"
+    name = f"sandbox {params.backend}"
+    notes = tuple(f"not covered: {text}" for text in list_uncovered(params.backend)) if needed else ()
     try:
-        params = SandboxParams.model_validate({"backend": backend, "warm": False})
-        with tempfile.TemporaryDirectory() as folder, open_sandbox(Path(folder), params) as sandbox:
+        cold = params.model_copy(update={"warm": False})
+        with tempfile.TemporaryDirectory() as folder, open_sandbox(Path(folder), cold) as sandbox:
             works = sandbox.run("echo ready", 10).output.strip() == "ready"
     except SynthkitError as error:
-        return Check(f"sandbox {backend}", False, needed, error.cause, error.fix or fix)
-    about = "works" if backend == "bwrap" else "works, but isolates nothing"
-    return Check(f"sandbox {backend}", works, needed, about if works else "does not answer", fix)
+        return Check(name, False, needed, error.cause, error.fix)
+    about = "works" if params.backend != "process" else "works, but isolates nothing"
+    return Check(name, works, needed, about if works else "does not answer", "look into the sandbox by hand", notes)
 
 
 def check_engines() -> list[Check]:
@@ -213,4 +217,6 @@ def format_checks(checks: list[Check]) -> str:
         lines.append(f"{mark:<8} {check.name:<18} {check.detail}")
         if not check.ok and check.fix:
             lines.append(f"{'':<8} {'':<18} fix: {check.fix}" if check.needed else f"{'':<27} {check.fix}")
+        for note in check.notes:
+            lines += textwrap.wrap(note, WIDTH, initial_indent=f"{'':<28}- ", subsequent_indent=" " * 30)
     return "\n".join(lines) + "\n"

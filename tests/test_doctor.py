@@ -106,3 +106,18 @@ def test_only_what_is_needed_blocks_a_run() -> None:
     gpu = [check.name for check in doctor.find_blockers(load("sft.from_scratch=null", "sft.model=Qwen/Qwen3-0.6B"),
                                                         ["06_sft"])]
     assert gpu == ([] if doctor.check_gpu(load()).ok else ["gpu"])
+
+
+def test_what_a_sandbox_does_not_cover_is_told() -> None:
+    found = {check.name: check for check in doctor.check_sandboxes(load())}
+    told = doctor.format_checks([found["sandbox bwrap"]])
+    assert "not covered: The kernel is shared" in told and "their score can be made up" in " ".join(told.split())
+    assert all(len(line) <= doctor.WIDTH for line in told.splitlines())
+    assert found["sandbox process"].notes == ()
+
+
+@pytest.mark.parametrize("backend", ["bwrap", "podman", "docker", "process"])
+def test_every_backend_says_what_it_does_not_cover(backend: str) -> None:
+    from synthkit.gym.sandbox import list_uncovered
+
+    assert len(list_uncovered(backend)) >= 2 and all(text.endswith(".") for text in list_uncovered(backend))

@@ -214,3 +214,19 @@ def test_what_a_format_cannot_say_is_not_written() -> None:
         with pytest.raises(FormatError):
             write_reply("", action, reply_format)
         assert READERS["json"](write_reply("", action, "json")) == ("", action)
+
+
+@pytest.mark.parametrize("shell", [
+    "for n in 3 4; do echo $n; done", "for n in 3 4; do\n  echo $n\ndone", "if true; then echo; fi", "(cd /; ls)",
+    "f() {\n  echo \"{ do\"\n}", "case x in\n  a) echo;;\n  *) echo;;\nesac", "echo for if do {",
+    "while read x; do\n echo\ndone < f",
+    "x=$(ls)", "cat <<END\nfor x in\nEND", "echo 'a\nopen b'", "[ -f x ] && {\n echo\n}", "# for the moment",
+])
+def test_an_editor_command_behind_shell_text_that_is_complete(shell: str) -> None:
+    assert split_action(f"{shell}\nopen evaluate.py") == [Shell(shell), Call("open", ("evaluate.py",))]
+
+
+@pytest.mark.parametrize("shell", ["for n in 3 4; do", "if true; then", "(", "f() {", "echo a |", "case x in", "echo '",
+                                   "while true; do if true; then echo; fi"])
+def test_an_editor_command_inside_of_shell_text_is_for_the_shell(shell: str) -> None:
+    assert split_action(f"{shell}\nopen evaluate.py") == [Shell(f"{shell}\nopen evaluate.py")]

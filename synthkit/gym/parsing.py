@@ -21,7 +21,9 @@ HERE_DOCUMENT = re.compile(r"(?<!<)<<(-?)[ \t]*(?:\\?([A-Za-z_][\w.-]*)|'([^'\n]
 TEXT_COMMAND = re.compile(r"^(edit|insert)(?:[ \t].*)?$")
 QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""")
 BARE_OPERATOR = re.compile(r"""[();<>|&'"\\]""")
-OPENERS = re.compile(r"^(?:if|for|while|until|case|select)\b|\bdo$|\bthen$|\{$|\($")
+BLOCKS = {"for": 1, "while": 1, "until": 1, "select": 1, "done": -1, "if": 1, "fi": -1, "case": 1, "esac": -1,
+          "{": 1, "}": -1}
+BEFORE_COMMAND = frozenset({"do", "then", "else", "elif", "{", "!", "if", "while", "until"})
 
 
 class FormatError(ReplyError):
@@ -180,7 +182,28 @@ def is_complete(heads: list[str]) -> bool:
     if text.endswith(("\\", "|", "&&", "||")):
         return False
     try:
-        shlex.split(text, comments=True)
+        return count_blocks(text) <= 0
     except ValueError:
         return False
-    return not any(OPENERS.search(line.strip()) for line in heads)
+
+
+def count_blocks(text: str) -> int:
+    """How many loops, conditions, groups and subshells are open at the end of shell text.
+
+    Raises ValueError inside of a quotation.
+    """
+    lexer = shlex.shlex(text, posix=True, punctuation_chars="();<>|&\n")
+    lexer.whitespace = " \t\r"
+    depth = cases = 0
+    starts = True
+    for word in lexer:
+        if set(word) <= set("();<>|&\n"):
+            # In a case a bare parenthesis ends a pattern.
+            depth += 0 if cases else word.count("(") - word.count(")")
+            starts = bool(set(word) - set("<>"))
+            continue
+        if starts:
+            depth += BLOCKS.get(word, 0)
+            cases += {"case": 1, "esac": -1}.get(word, 0)
+        starts = starts and word in BEFORE_COMMAND
+    return depth

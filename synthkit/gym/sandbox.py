@@ -1,27 +1,13 @@
-"""Where code written by a model runs: a session with a shell and an editor, confined by bubblewrap.
+"""Where code written by a model runs: a session with a shell and an editor, in a sandbox.
 
-`bwrap` (Linux): new user, mount, PID, network, IPC, UTS and cgroup namespaces, no capabilities, no further user
-namespaces; no network; a filter of system calls (seccomp.py); the system and the interpreter read-only; /tmp, /dev/shm
-and home in memory; an environment that holds nothing of the host's; limits for each process, kept by the kernel, and
-limits on memory, processes, CPU time and disk in sum, watched by the guest (guest_limits.py). It needs no rights beyond
-those of any user. `process` has the same session and the same limits and isolates nothing: for code that is trusted, or
-a machine that is itself a sandbox.
+`bwrap` is the default, on Linux and without any rights; `podman` and `docker` run an image that a task needs; `process`
+isolates nothing: for code that is trusted, or a machine that is itself a sandbox. The session is the same in all, and
+so are the limits: for each process by the kernel, in sum by the guest (inside/guest_limits.py).
 
-Not covered by `bwrap`:
-- The kernel is shared: an exploit of what the filter lets through gets out. Other processors than x86_64 and aarch64
-  have no filter.
-- Limits in sum are looked at about every 50 ms, the disk every 500 ms: for so long they can be passed. What the kernel
-  holds for pipes and sockets counts nowhere, nor do the open deleted files of a process that lets nobody look at it.
-- In `process`, runs of the warm interpreter count in no sum, and a fork bomb may outrun its end.
-- Files in the workspace belong to the host's user who runs the kit, root too: nothing of it should be executed outside.
-- Programs see the names of the host's folders that are mounted (/proc/self/mountinfo), and the host's kernel version,
-  processors, memory size and load.
-- An agent can disturb its own shell. It cheats only itself: scores come from another sandbox. A session that breaks is
-  replaced by a new one on the same workspace.
-- A warm run's command line and memory are copies of the warm interpreter's: its arguments and modules, no secrets.
-- When the kit is killed by force its sandboxes end with it; their folders are deleted by the next kit that starts.
+What a backend does not cover stands in the docstring of its module, under "Not covered:"; `synthkit doctor` shows it.
 """
 
+import inspect
 import json
 import os
 import re
@@ -51,7 +37,8 @@ EDITOR_TIMEOUT_S = 20.0
 MAX_REPLY_BYTES = 16 << 20
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 REDRAWN = re.compile(r"[^\n]*\r(?=[^\n\r])")
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Also what turns the direction of reading, and separators that some take for the end of a line.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 
@@ -212,3 +199,9 @@ def make_plain(text: str) -> str:
     """Output as a person may see it: no terminal escapes or control characters, of redrawn lines the last state."""
     text = text.encode("utf-8", "replace").decode()
     return CONTROLS.sub("", REDRAWN.sub("", ESCAPES.sub("", text)))
+
+
+def list_uncovered(backend: str) -> list[str]:
+    """What a backend does not cover, from the docstring of its module: one sentence or two each."""
+    listed = (inspect.getmodule(BACKENDS[backend]).__doc__ or "").partition("Not covered:\n")[2]
+    return [" ".join(item.split()) for item in f"\n{listed}".split("\n- ")[1:]]

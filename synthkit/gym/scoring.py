@@ -15,7 +15,7 @@ from synthkit.core.errors import TaskError
 from synthkit.core.params import SandboxParams
 from synthkit.gym.backends.session_files import WORKSPACE
 from synthkit.gym.csv_form import SUBMISSION, Part, check_form, is_finite, restrict
-from synthkit.gym.sandbox import Result
+from synthkit.gym.sandbox import Result, make_plain
 from synthkit.gym.submissions import (
     MAX_MESSAGE_CHARS,
     STDOUT,
@@ -56,7 +56,9 @@ def score_submission(task: Task, submission: Path | bytes | None, part: Part, pa
     try:
         metrics = evaluate(task, submission, part, params)
     except Unscored as error:
-        return Score(None, error.failure, str(error), time.monotonic() - started)
+        # A column's name or an evaluation's output may hold terminal escapes, or lines that look like a score.
+        message = " ".join(make_plain(str(error)).split())
+        return Score(None, error.failure, message, time.monotonic() - started)
     return Score(metrics, None, "", time.monotonic() - started)
 
 

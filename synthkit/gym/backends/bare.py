@@ -1,4 +1,9 @@
-"""No isolation: the session's processes run as the kit's user on the host. For code that is trusted."""
+"""No isolation: the session's processes run as the kit's user on the host. For code that is trusted.
+
+Not covered:
+- Everything: what runs here can read, write and send whatever the kit's user can, labels and keys in files included.
+- Of the limits in sum, runs of the warm interpreter count in none, and a fork bomb may outrun its end.
+"""
 
 import subprocess
 import sys

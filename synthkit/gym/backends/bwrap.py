@@ -1,6 +1,24 @@
 """bubblewrap: what a session looks like from inside, and how it is started.
 
-Nothing of the host is visible but the system's programs and the Python that runs the kit, both read-only.
+New user, mount, PID, network, IPC, UTS and cgroup namespaces, no capabilities, no further user namespaces; no network;
+a filter of system calls (seccomp.py); the system's programs and the Python that runs the kit, both read-only; /tmp,
+/dev/shm and home in memory; an environment that holds nothing of the host's.
+
+Not covered:
+- The kernel is shared: an exploit of what the filter of system calls lets through gets out. Other processors than
+  x86_64 and aarch64 have no filter.
+- Limits in sum are looked at about every 50 ms, the disk every 500 ms: for so long they can be passed. What the kernel
+  holds for pipes and sockets counts nowhere, nor do the open deleted files of a process that lets nobody look at it.
+- Files in the workspace belong to the host's user who runs the kit, root too: nothing of it should be executed outside.
+- Programs see the names of the host's folders that are mounted (/proc/self/mountinfo), and the host's kernel version,
+  processors, memory size and load. Where root starts the kit but may not make device nodes, they can chmod the host's.
+- An agent can disturb its own shell. It cheats only itself: scores come from another sandbox. A session that breaks is
+  replaced by a new one on the same workspace.
+- A warm run's command line and memory are copies of the warm interpreter's: its arguments and modules, no secrets.
+- When the kit is killed by force its sandboxes end with it; their folders are deleted by the next kit that starts.
+- With gpus set, programs reach the GPU's driver and what other programs leave in the GPU's memory.
+- A model or language model (MLGym's ModelSubmissionTasks and LMSubmissionTasks), and code whose own time is the metric,
+  run in the process of the evaluation: their score can be made up.
 """
 
 import json

@@ -2,6 +2,14 @@
 
 For tasks that need other packages than the kit's, and for machines without user namespaces. Nothing is pulled. Python
 runs are cold here. What an engine forbids by default (system calls, devices, rights) comes on top of what is said here.
+
+Not covered:
+- The kernel is shared, and the engine's service, where it has one, runs as root.
+- What the image holds is visible, and is trusted: it brings the bash and the Python that the guest runs in.
+- Limits in sum are the engine's where the machine gives it cgroups, and the guest's, looked at about every 50 ms.
+- Files in the workspace belong to the host's user who runs the kit, root too: nothing of it should be executed outside.
+- A model or language model (MLGym's ModelSubmissionTasks and LMSubmissionTasks), and code whose own time is the metric,
+  run in the process of the evaluation: their score can be made up.
 """
 
 import os

@@ -274,4 +274,12 @@ def walk_files(folder: str) -> list[str]:
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [os.path.join(parent, name) for name in names if not name.startswith(".")]
-    return [path for path in found if stat.S_ISREG(os.lstat(path).st_mode)]
+    return [path for path in found if is_regular(path)]
+
+
+def is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        # It has gone while others were looked at.
+        return False

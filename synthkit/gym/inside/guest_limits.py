@@ -46,6 +46,9 @@ class Watch:
 
     def begin(self) -> None:
         """An action begins: its processor time and what it writes count from here."""
+        if self.disk > self.budget["disk_mb"] << 20:
+            # What was deleted since the last look must not count as there.
+            self.disk = self.measure_disk([])
         self.start_s = self.spent_s
         self.start_disk = self.disk
         self.start_files = usage.measure_mounts(self.mounts) + self.hidden
