@@ -42,6 +42,7 @@ SYSTEM_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")
 SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime")
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 GPU_NODES = ("nvidia[0-9]*", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-caps")
+KERNEL_FILES = ("acpi", "bus", "dynamic_debug", "fs", "irq", "mtrr", "pressure", "scsi", "sys", "sysrq-trigger", "tty")
 FIX = ("install bubblewrap (Debian, Ubuntu: apt install bubblewrap) and allow user namespaces for it; or, only for "
        "code that you trust, sandbox.backend: process")
 
@@ -148,8 +149,11 @@ def build_arguments(workspace: Path, tools: Path, params: SandboxParams) -> list
         args += ["--dev-bind", str(device), f"/dev/{device.name}"]
     for node in list_gpu_nodes() if params.gpus else ():
         args += ["--dev-bind", node, node]
-    # /proc too: started by root, the session's user is the owner of what lies there, kernel settings included.
-    for mount in ("/dev", "/proc", "/"):
+    # /proc too: started by root, the session's user is the owner of what lies there, kernel settings included. CUDA
+    # gives its threads names there, so with GPUs only what is not a process's own is made read-only.
+    for name in KERNEL_FILES if params.gpus else ():
+        args += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
+    for mount in ("/dev", "/") if params.gpus else ("/dev", "/proc", "/"):
         args += ["--remount-ro", mount]
     return args
 
