@@ -123,3 +123,12 @@ def test_numbers_and_long_outputs_are_shortened_for_the_model() -> None:
     assert format_metrics({"a": 0.5, "b": 2}) == '{"a": 0.5000, "b": 2.0000}' and format_metrics({}) == ""
     cut = cut_middle("h" * 600 + "t" * 600, 100)
     assert cut == "h" * 50 + "\n[... 1100 characters left out ...]\n" + "t" * 50
+
+
+def test_an_episode_may_have_so_much_processor_time(task: Task) -> None:
+    with Environment(task, SANDBOX.model_copy(update={"episode_cpu_s": 1}), max_steps=9) as env:
+        env.reset()
+        assert env.step(WRITE_GOOD)[2:4] == (False, False)
+        observation, reward, terminated, truncated, info = env.step("timeout 1.6 sh -c 'while :; do :; done'")
+        assert (terminated, truncated, info["exit_status"]) == (False, True, "autosubmission (exit_cpu)")
+        assert observation.endswith("Exited (exit_cpu)") and reward == pytest.approx(1.5)

@@ -69,6 +69,7 @@ class SandboxParams(Strict):
                                     "sklearn.pipeline", "sklearn.compose", "sklearn.model_selection"])
     memory_mb: int = Field(4096, ge=64, description="of all processes together")
     cpu_s: int = Field(120, ge=1, description="CPU seconds of an action, all its processes together")
+    episode_cpu_s: int | None = Field(None, ge=1, description="CPU seconds of a whole episode; None sets no limit")
     processes: int = Field(256, ge=8, description="processes and threads at one time")
     open_files: int = Field(1024, ge=64, description="per process")
     file_mb: int = Field(256, ge=1, description="largest file that may be written")

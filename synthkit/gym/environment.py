@@ -128,11 +128,19 @@ class Environment:
         self.steps_taken += 1
         started = time.monotonic()
         observation = self._perform(action)
-        truncated = not self.done and self.steps_taken >= self.max_steps
+        why = "" if self.done else self._find_limit()
+        truncated = bool(why)
         if truncated:
-            observation = f"{observation}\n{self.finish('max_steps')}"
+            observation = f"{observation}\n{self.finish(why)}"
         info = self._info() | {"execution_time": time.monotonic() - started}
         return observation, self.reward, self.done and not truncated, truncated, info
+
+    def _find_limit(self) -> str:
+        """Why the episode ends with this step though nobody handed in; '' when it goes on."""
+        if self.steps_taken >= self.max_steps:
+            return "max_steps"
+        most = self.params.episode_cpu_s
+        return "exit_cpu" if most is not None and self.sandbox.cpu_seconds > most else ""
 
     def _perform(self, action: str) -> str:
         command = action.strip()
@@ -181,7 +189,8 @@ class Environment:
     def finish(self, why: str) -> str:
         """End the episode by handing in what lies in the workspace; sets exit status and reward, returns a last line.
 
-        `why` is one of `HANDING_IN`, max_steps, or early_exit when no session can be started any more.
+        `why` is one of `HANDING_IN`, max_steps, exit_cpu when `episode_cpu_s` is used up, or early_exit when no session
+        can be started any more.
         """
         score = self._score("private")
         if score.metrics is not None:
