@@ -30,15 +30,18 @@ def run(ci_run: Path) -> Path:
 
 
 def export(run: Path, kind: str, out: Path) -> list[Task]:
+    """Export all tasks of a run; of the smallest run two are looked at closely, of any other one all."""
     assert main(["export", "tasks", "--run", str(run), "--format", kind, "--out", str(out), "--backend", BACKEND]) == 0
-    return load_verified(run)
+    tasks = load_verified(run)
+    assert len(tasks) > 2
+    return tasks if "SYNTHKIT_EXPORTED_RUN" in os.environ else tasks[:2]
 
 
 def test_an_mlgym_export_runs_as_mlgym_runs_it(run: Path, tmp_path: Path) -> None:
     """Sections 1.1 to 1.4 of the contract: flat copies, any folder, both streams in one, the whole output as JSON."""
     root = tmp_path / "MLGym"
     tasks = export(run, "mlgym", root)
-    assert list_tasks(root) == [task.id for task in tasks]
+    assert list_tasks(root) == [task.id for task in load_verified(run)]
     for task in tasks:
         config = yaml.safe_load((root / f"configs/tasks/{task.id}.yaml").read_text())
         dataset = yaml.safe_load((root / "configs" / config["dataset_configs"][0]).read_text())

@@ -162,3 +162,13 @@ def test_a_sweep_takes_only_what_a_dead_kit_left(tmp_path: Path, temporary: Path
         sweep_folders()
         assert sandbox.run("python -c 'print(2)'", 20).output == "2\n"
         assert [folder.exists() for folder in [dead, *others]] == [False, True, True, True]
+
+
+def test_a_tree_deeper_than_python_goes_is_deleted_and_not_taken_along(tmp_path: Path, temporary: Path) -> None:
+    task = Task.load(write_checkout(tmp_path / "checkout"), "battleOfSexes")
+    with Environment(task, PARAMS, max_steps=9) as env:
+        env.reset()
+        env.step("for i in $(seq 1500); do mkdir d; cd d; done; touch x; chmod 000 .")
+        assert "nested too deeply" in env.step("validate")[0]
+        assert "nested too deeply" in env.step("find_file x ~/workspace")[0]
+    assert list(temporary.iterdir()) == []

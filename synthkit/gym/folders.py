@@ -7,16 +7,33 @@ own is left alone, for they cannot be seen from here.
 import os
 import re
 import shutil
+import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 NAME = re.compile(r"synthkit-(\d+)-(\d+)-(\d+)-")
 
 
-def open_folder() -> "tempfile.TemporaryDirectory[str]":
-    """A new temporary folder, to be used with `with`; what untrusted code made of it is deleted too."""
-    return tempfile.TemporaryDirectory(prefix=make_prefix(), ignore_cleanup_errors=True)
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A new temporary folder that is deleted at the end, whatever untrusted code made of it."""
+    folder = make_folder()
+    try:
+        yield folder
+    finally:
+        delete_folder(folder)
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder in which untrusted code has been: locked folders too, and ones nested deeper than Python goes."""
+    with suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        subprocess.run(["chmod", "-R", "u+rwx", folder], capture_output=True, check=False)
+        subprocess.run(["rm", "-rf", "--", folder], capture_output=True, check=False)
 
 
 def make_folder() -> Path:
@@ -41,7 +58,7 @@ def sweep_folders() -> None:
         if not found or found[1] != read_namespace() or read_start(int(found[2])) == found[3]:
             continue
         if path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.geteuid():
-            shutil.rmtree(path, ignore_errors=True)
+            delete_folder(path)
 
 
 def read_namespace() -> str:

@@ -13,7 +13,6 @@ import os
 import re
 import secrets
 import select
-import shutil
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from synthkit.gym.backends.bwrap import start_bwrap
 from synthkit.gym.backends.containers import start_container
 from synthkit.gym.backends.launch import build_budget, build_limits, read_errors
 from synthkit.gym.backends.warm import Lease
-from synthkit.gym.folders import make_folder
+from synthkit.gym.folders import delete_folder, make_folder
 
 START_TIMEOUT_S = 20.0
 REPLY_GRACE_S = 5.0
@@ -100,7 +99,7 @@ class Sandbox:
     def start(self) -> None:
         with ExitStack() as stack:
             tools = make_folder()
-            stack.callback(shutil.rmtree, tools, ignore_errors=True)
+            stack.callback(delete_folder, tools)
             session = BACKENDS[self.params.backend](self.workspace, tools, self.params, stack)
             self._process, self._lease, self._buffer = session.process, session.lease, b""
             limits = {"limits": build_limits(self.params), "budget": build_budget(self.params),

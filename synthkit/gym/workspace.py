@@ -69,7 +69,13 @@ def clone_files(source: Path, dest: Path, max_bytes: int, *, links: bool = False
     Copy-on-write where the file system can. No link is followed; pipes and devices are left out. Raises BadFile when
     the files have more bytes in sum.
     """
-    left = max_bytes
+    try:
+        clone_tree(source, dest, max_bytes, links=links)
+    except RecursionError as error:
+        raise BadFile("the folders of the workspace are nested too deeply") from error
+
+
+def clone_tree(source: Path, dest: Path, left: int, *, links: bool) -> None:
     for parent, folders, names, folder_fd in os.fwalk(source, follow_symlinks=False):
         target = dest / Path(parent).relative_to(source)
         for name in [*folders, *names]:

@@ -11,7 +11,8 @@ from synthkit.core.params import TrajectoriesParams
 
 # What ends an episode so that its record teaches something wrong, whatever was handed in at that moment.
 BROKEN_ENDINGS = {"exit_format": "format_exit", "exit_context": "context_exit", "exit_api": "api_exit",
-                  "exit_cost": "cost_exit", "exit_time": "time_exit", "exit_cpu": "time_exit", "early_exit": "early_exit"}
+                  "exit_cost": "cost_exit", "exit_time": "time_exit", "exit_cpu": "time_exit",
+                  "early_exit": "early_exit"}
 FAILED_ENDINGS = {"submission_not_found": "no_submission", "evaluation_format_error": "bad_submission",
                   "EvaluationTimeout": "evaluation_timeout", "skipped": "gave_up", "exit_forfeit": "gave_up"}
 

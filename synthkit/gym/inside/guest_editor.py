@@ -37,6 +37,8 @@ class Editor:
             output = str(refusal)
         except OSError as error:
             output = f"{name}: {error.filename or 'file'}: {error.strerror}"
+        except RecursionError:
+            output = f"{name}: the folders are nested too deeply."
         return {"output": output, "exit_code": 1, "timed_out": False}
 
     def dispatch(self, name: str, args: list[str], text: str | None) -> str:
