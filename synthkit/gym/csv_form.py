@@ -10,6 +10,7 @@ import hashlib
 import io
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from synthkit.core.errors import TaskError
@@ -20,6 +21,7 @@ Part = Literal["public", "private", "all"]
 ANSWERS = "data/answers.csv"
 SAMPLE = "data/sample_submission.csv"
 SUBMISSION = "submission.csv"
+MIN_BYTES, BYTES_OF_SAMPLE = 1 << 20, 64
 # What pandas reads as missing.
 MISSING = frozenset(["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>",
                      "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"])
@@ -36,8 +38,11 @@ class Table:
 def check_form(task: Task, submission: bytes) -> str:
     """What is wrong with a submission's form, in one sentence: columns, ids, missing values. '' when nothing is."""
     answers, sample = read_vault(task)
+    most_bytes = max(MIN_BYTES, BYTES_OF_SAMPLE * len(format_table(sample, list(sample.rows))))
+    if len(submission) > most_bytes:
+        return f"{SUBMISSION} is larger than {most_bytes >> 20} MiB"
     try:
-        table = read_table(submission, SUBMISSION)
+        table = read_table(submission, SUBMISSION, len(sample.rows))
     except ValueError as error:
         return str(error)
     return find_faults(table, sample, answers, numeric=task.meta.task_kind == "regression")
@@ -82,14 +87,20 @@ def find_faults(table: Table, sample: Table, answers: Table, *, numeric: bool) -
     return f"{len(wrong)} values are not finite numbers, the first at id {wrong[0][:50]}" if wrong else ""
 
 
-def read_table(data: bytes, name: str) -> Table:
-    """A CSV file keyed by its first column, whole numbers in one spelling. Raises ValueError."""
+def read_table(data: bytes, name: str, most_rows: int | None = None) -> Table:
+    """A CSV file keyed by its first column, whole numbers in one spelling. Raises ValueError.
+
+    What an agent hands in is read no further than a row behind `most_rows`: it could be all rows.
+    """
     try:
-        lines = [line for line in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True) if line]
+        reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        lines = list(islice(filter(None, reader), None if most_rows is None else most_rows + 2))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name} is not a CSV file: {error}") from error
     if not lines:
         raise ValueError(f"{name} is empty")
+    if most_rows is not None and len(lines) > most_rows + 1:
+        raise ValueError(f"{name} has more rows than the {most_rows} that are expected")
     columns = [column.strip() for column in lines[0]]
     if any(len(line) != len(columns) for line in lines):
         raise ValueError(f"{name} has rows with more or fewer values than columns")

@@ -17,7 +17,7 @@ from synthkit.core.params import SandboxParams
 from synthkit.gym.inside import submission_proxy
 from synthkit.gym.sandbox import Result, open_sandbox
 from synthkit.gym.task import Task
-from synthkit.gym.workspace import place_files
+from synthkit.gym.workspace import clear_way, place_files
 
 PROXY = "submission_proxy.py"
 SERVE_TIMEOUT_S = 25
@@ -31,6 +31,7 @@ def run_apart(task: Task, scene: Path, copy: Path, command: str, params: Sandbox
     place_files({PROXY: proxy} | {f"{name}.py": stand_in.format(name) for name in modules}, scene, replace=True)
     place_files({PROXY: proxy}, copy, replace=True)
     for name in (submission_proxy.REQUESTS, submission_proxy.REPLIES):
+        clear_way(copy, copy / name)
         os.mkfifo(scene / name)
         os.link(scene / name, copy / name)
     with open_sandbox(copy, params) as agent, open_sandbox(scene, params) as evaluation:

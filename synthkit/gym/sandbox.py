@@ -35,7 +35,6 @@ REPLY_GRACE_S = 5.0
 EDITOR_TIMEOUT_S = 20.0
 MAX_REPLY_BYTES = 16 << 20
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
-REDRAWN = re.compile(r"[^\n]*\r(?=[^\n\r])")
 # Also what turns the direction of reading, and separators that some take for the end of a line.
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -196,8 +195,9 @@ def open_sandbox(workspace: Path, params: SandboxParams) -> Sandbox:
 
 def make_plain(text: str) -> str:
     """Output as a person may see it: no terminal escapes or control characters, of redrawn lines the last state."""
-    text = text.encode("utf-8", "replace").decode()
-    return CONTROLS.sub("", REDRAWN.sub("", ESCAPES.sub("", text)))
+    text = ESCAPES.sub("", text.encode("utf-8", "replace").decode())
+    # Line by line, for an agent chooses the text: no pattern here takes longer than its length.
+    return CONTROLS.sub("", "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")))
 
 
 def list_uncovered(backend: str) -> list[str]:

@@ -1,5 +1,6 @@
 """A sandbox's workspace from outside: filled before code runs in it, and read with suspicion afterwards."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -73,6 +74,10 @@ def clone_files(source: Path, dest: Path, max_bytes: int, *, links: bool = False
         clone_tree(source, dest, max_bytes, links=links)
     except RecursionError as error:
         raise BadFile("the folders of the workspace are nested too deeply") from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise BadFile("the names of the workspace's folders are too long") from error
 
 
 def clone_tree(source: Path, dest: Path, left: int, *, links: bool) -> None:

@@ -106,6 +106,9 @@ def serve(requests: int, replies: int) -> None:
 
 
 def send(replies: int, reply: dict[str, Any]) -> None:
+    # A folder's name may be no text.
+    reply = {name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+             for name, value in reply.items()}
     write_all(replies, json.dumps(reply).encode() + b"\n")
 
 

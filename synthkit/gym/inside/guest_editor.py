@@ -37,6 +37,9 @@ class Editor:
             output = str(refusal)
         except OSError as error:
             output = f"{name}: {error.filename or 'file'}: {error.strerror}"
+        except ValueError as error:
+            # A name with a NUL, or half a character.
+            output = f"{name}: {error}"
         except RecursionError:
             output = f"{name}: the folders are nested too deeply."
         return {"output": output, "exit_code": 1, "timed_out": False}

@@ -135,7 +135,7 @@ class Shell:
             # A job in the background can end the shell between two commands.
             self.stop()
             self.start()
-        write_all(self.commands, command.replace("\0", "").encode("utf-8", "surrogateescape") + b"\0")
+        write_all(self.commands, command.replace("\0", "").encode("utf-8", "replace") + b"\0")
         report = self.wait(kept, deadline)
         result: dict[str, Any] = {"output": kept.text(), "exit_code": None, "timed_out": False}
         if report:
