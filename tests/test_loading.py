@@ -149,3 +149,8 @@ def test_a_notebook_without_one_readable_parameters_cell_is_a_fault(tmp_path: Pa
     for path, expected in broken:
         (fault,) = check_notebook(path, TopicsParams)
         assert fault.startswith(path.name) and expected in fault
+
+
+def test_a_backend_with_containers_needs_an_image(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", "sandbox: {backend: podman}")
+    assert faults_of(path) == ["sandbox: backend podman or docker needs an image, the others take none"]

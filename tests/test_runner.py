@@ -110,7 +110,7 @@ def test_what_is_wrong_is_found_before_a_kernel_starts(repo: Path, capsys: pytes
     assert run("--to", "02") == 1
     error = capsys.readouterr().err
     assert "01_topics.ipynb: sede is no parameter" in error and "02_datasets.ipynb: sede is no parameter" in error
-    assert run("--to", "02", "--set", "sandbox.backend=docker", "--set", "topics.n_topic=3") == 1
+    assert run("--to", "02", "--set", "sandbox.backend=dokcer", "--set", "topics.n_topic=3") == 1
     error = capsys.readouterr().err
     assert "sandbox.backend" in error and "did you mean 'n_topics'?" in error
     assert not (repo / "outputs").exists()

@@ -149,6 +149,8 @@ def describe_fault(section: str, model: type[BaseModel], fault: Mapping[str, Any
     place = ".".join(["run", *loc] if shared and loc[0] in RUN_FIELDS else loc if shared else [section, *loc])
     if fault["type"] == "extra_forbidden":
         return f"{place}: unknown parameter{suggest(loc[-1], fields_at(model, loc[:-1]))}"
+    if fault["type"] == "value_error":
+        return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
     given = fault["input"]
     hint = "; YAML reads no, off and yes as booleans, so quote it" if isinstance(given, bool) else ""
     return f"{place}: {fault['msg']} (got {show(given)}{hint})"

@@ -22,6 +22,7 @@ ANSWERS = "data/answers.csv"
 SAMPLE = "data/sample_submission.csv"
 SUBMISSION = "submission.csv"
 MIN_BYTES, BYTES_OF_SAMPLE = 1 << 20, 64
+SPARE_LINES = 1000
 # What pandas reads as missing.
 MISSING = frozenset(["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>",
                      "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"])
@@ -90,16 +91,17 @@ def find_faults(table: Table, sample: Table, answers: Table, *, numeric: bool) -
 def read_table(data: bytes, name: str, most_rows: int | None = None) -> Table:
     """A CSV file keyed by its first column, whole numbers in one spelling. Raises ValueError.
 
-    What an agent hands in is read no further than a row behind `most_rows`: it could be all rows.
+    What an agent hands in is not read much beyond `most_rows`: enough to tell of duplicates, and it could be endless.
     """
+    most_lines = None if most_rows is None else 2 * most_rows + SPARE_LINES
     try:
         reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        lines = list(islice(filter(None, reader), None if most_rows is None else most_rows + 2))
+        lines = list(islice(filter(None, reader), most_lines))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{name} is not a CSV file: {error}") from error
     if not lines:
         raise ValueError(f"{name} is empty")
-    if most_rows is not None and len(lines) > most_rows + 1:
+    if len(lines) == most_lines:
         raise ValueError(f"{name} has more rows than the {most_rows} that are expected")
     columns = [column.strip() for column in lines[0]]
     if any(len(line) != len(columns) for line in lines):
