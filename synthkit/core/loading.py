@@ -149,7 +149,7 @@ def describe_fault(section: str, model: type[BaseModel], fault: Mapping[str, Any
     place = ".".join(["run", *loc] if shared and loc[0] in RUN_FIELDS else loc if shared else [section, *loc])
     if fault["type"] == "extra_forbidden":
         return f"{place}: unknown parameter{suggest(loc[-1], fields_at(model, loc[:-1]))}"
-    if fault["type"] == "value_error":
+    if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
     given = fault["input"]
     hint = "; YAML reads no, off and yes as booleans, so quote it" if isinstance(given, bool) else ""

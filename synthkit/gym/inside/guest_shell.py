@@ -223,7 +223,7 @@ class Shell:
 
     def take_state(self) -> bytes:
         """Variables, functions and options as commands that bring them back; b"" from a shell that does not answer."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(self.state_path)
         try:
             os.mkfifo(self.state_path, 0o600)
@@ -234,7 +234,7 @@ class Shell:
         signal_one(self.pid, signal.SIGCONT)
         state = read_until_end(source, self.ended, time.monotonic() + STATE_TIMEOUT_S)
         os.close(source)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(self.state_path)
         return state if state.endswith(STATE_END) else b""
 
