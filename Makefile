@@ -2,6 +2,7 @@
 # make test       every test
 # make bench      times of the environment on this machine
 # make soak       400 environments, some killed by force: nothing is left of them
+# make attacks    every scripted attack against the gym, as a table
 # make exports    the tests of exports on every task of outputs/offline
 # make lab        JupyterLab on the notebooks
 # make lint       ruff
@@ -12,7 +13,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help pipeline test bench soak exports lab lint clean
+.PHONY: help pipeline test bench soak attacks exports lab lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -36,6 +37,9 @@ bench: $(STAMP)
 
 soak: $(STAMP)
 	@SYNTHKIT_SOAK=400 $(PY) -m pytest tests/test_soak.py $(ARGS)
+
+attacks: $(STAMP)
+	@$(PY) -m tests.attacks $(ARGS)
 
 exports: $(STAMP)
 	@SYNTHKIT_EXPORTED_RUN=outputs/offline $(PY) -m pytest tests/test_export.py $(ARGS)

@@ -107,7 +107,7 @@ class Shell:
             pairs = ((output_end, 1), (output_end, 2), (command_end, COMMAND_FD), (status_end, STATUS_FD))
             for source, target in pairs:
                 os.dup2(source, target)
-            os.chdir(self.folder if os.path.isdir(self.folder) else self.config["folder"])
+            enter_first(self.folder, self.config["folder"], "/")
             for name, limit in self.config["limits"].items():
                 set_limit(getattr(resource, f"RLIMIT_{name}"), limit)
             for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
@@ -280,6 +280,14 @@ def read_until_end(source: int, ended: int, deadline: float) -> bytes:
         if ended in ready and not part:
             break
     return data
+
+
+def enter_first(*folders: str) -> None:
+    """Change to the first folder that can be entered: an action may have taken it away, or locked what is above it."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+            return
 
 
 def write_all(fd: int, data: bytes) -> None:
