@@ -69,9 +69,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def command_export(args: argparse.Namespace) -> int:
-    from synthkit.export.command import export_tasks
-
-    sys.stdout.write(export_tasks(args))
+    sys.stdout.write(args.export(args))
     return 0
 
 

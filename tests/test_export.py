@@ -114,6 +114,19 @@ def test_the_card_names_every_source_and_licence(run: Path) -> None:
         assert f"| {task.id} |" in card
 
 
+def test_episodes_are_where_mlgyms_scripts_look(ci_run: Path, tmp_path: Path) -> None:
+    """Sections 1.9 and 2 of the contract: `*<model>__<task>__<pattern>*` with a results.json in it."""
+    command = ["export", "trajectories", "--run", str(ci_run), "--out", str(tmp_path / "mlgym")]
+    assert main([*command, "--format", "mlgym"]) == 0
+    found = list((tmp_path / "mlgym").glob("*student__wineCultivar__synthkit_run*"))
+    assert found and all({path.suffix for path in folder.iterdir()} == {".traj", ".json"} for folder in found)
+    assert "agent" in json.loads((found[0] / "results.json").read_text())
+    command[-1] = str(tmp_path / "atif")
+    assert main([*command, "--stage", "05", "--format", "atif"]) == 0
+    documents = [json.loads(path.read_text()) for path in (tmp_path / "atif").glob("*.json")]
+    assert documents and all(document["schema_version"] == "ATIF-v1.8" for document in documents)
+
+
 def test_what_a_licence_forbids_is_not_published(run: Path, tmp_path: Path) -> None:
     tasks = load_verified(run)
     tasks[0].meta = tasks[0].meta.model_copy(update={"licence": "cc-by-nd-4.0"})

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    tasks = parser.add_subparsers(required=True, metavar="what").add_parser("tasks", help="a run's verified tasks")
+    kinds = parser.add_subparsers(required=True, metavar="what")
+    episodes = kinds.add_parser("trajectories", help="a run's episodes, for MLGym's scripts or as ATIF documents")
+    episodes.add_argument("--run", type=Path, default=Path("outputs/offline"), metavar="DIR", help="the run's folder")
+    episodes.add_argument("--stage", choices=["05", "07"], default="07")
+    episodes.add_argument("--format", choices=["mlgym", "atif"], required=True)
+    episodes.add_argument("--out", type=Path, required=True, metavar="DIR")
+    episodes.set_defaults(export=export_episodes)
+    tasks = kinds.add_parser("tasks", help="a run's verified tasks")
     tasks.add_argument("--run", type=Path, default=Path("outputs/offline"), metavar="DIR", help="the run's folder")
     tasks.add_argument("--format", choices=["mlgym", "harbor"], help="a folder of tasks, written to --out")
     tasks.add_argument("--out", type=Path, metavar="DIR")
@@ -22,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tasks.add_argument("--yes", action="store_true", help="publish what was shown")
     tasks.add_argument("--without", action="append", default=[], metavar="TASK", help="a task to leave out")
     tasks.add_argument("--backend", choices=["bwrap", "process"], default="bwrap", help="where baselines run")
+    tasks.set_defaults(export=export_tasks)
+
+
+def export_episodes(args: argparse.Namespace) -> str:
+    from synthkit.export.trajectories import export_trajectories
+
+    count = export_trajectories(args.run, args.stage, args.format, args.out)
+    return f"{count} episodes in {args.out}\n"
 
 
 def export_tasks(args: argparse.Namespace) -> str:
