@@ -135,3 +135,19 @@ def test_a_copy_of_a_workspace_follows_nothing(tmp_path: Path) -> None:
     assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*")) == ["deep", "deep/x"]
     with pytest.raises(BadFile):
         clone_files(source, tmp_path / "b", 0)
+
+
+def test_modules_in_folders_are_called_too(tmp_path: Path) -> None:
+    root = write_checkout(tmp_path / "checkout")
+    data = root / "data/battleOfSexes"
+    (data / "players").mkdir()
+    (data / "players/__init__.py").write_text("")
+    (data / "players/mine.py").write_text("def choose(history):\n    return 1\n")
+    text = (data / "evaluate.py").read_text()
+    (data / "evaluate.py").write_text(text.replace("from strategy import", "from players.mine import"))
+    config = root / "configs/tasks/battleOfSexes.yaml"
+    config.write_text(config.read_text().replace("starter_code:", "starter_code:\n- data/battleOfSexes/players"))
+    forged = "import os\nprint('{\"Score\": 99}', flush=True)\nos._exit(0)\n"
+    good = "def choose(history):\n    return len(history) % 2\n"
+    assert evaluate(root, "battleOfSexes", tmp_path / "a", players__mine_py=good)[0] == {"Score": 1.0}
+    assert evaluate(root, "battleOfSexes", tmp_path / "b", players__mine_py=forged)[0] is None

@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from synthkit.core.params import SandboxParams
 from synthkit.gym.inside import submission_proxy
@@ -28,7 +28,8 @@ def run_apart(task: Task, scene: Path, copy: Path, command: str, params: Sandbox
     modules = find_modules(task, copy)
     proxy = Path(submission_proxy.__file__)
     stand_in = "import submission_proxy\n__getattr__ = submission_proxy.reach({!r})\n"
-    place_files({PROXY: proxy} | {f"{name}.py": stand_in.format(name) for name in modules}, scene, replace=True)
+    stand_ins = {path: stand_in.format(name_module(path)) for path in modules}
+    place_files({PROXY: proxy, **stand_ins}, scene, replace=True)
     place_files({PROXY: proxy}, copy, replace=True)
     for name in (submission_proxy.REQUESTS, submission_proxy.REPLIES):
         clear_way(copy, copy / name)
@@ -41,17 +42,23 @@ def run_apart(task: Task, scene: Path, copy: Path, command: str, params: Sandbox
 
 
 def find_modules(task: Task, copy: Path) -> list[str]:
-    """The agent's modules that an evaluation may import: starter files that are not fixed, and what it names itself.
+    """Paths of the agent's modules that an evaluation may import: starter files that are not fixed, and what it names.
 
     A name that Python or an installed library answers to is not among the latter: a numpy.py of the agent's making
     would stand for numpy.
     """
-    starter = [name for name in task.public_files() if name.endswith(".py") and "/" not in name]
-    mine = {name[:-3] for name in starter if not task.is_fixed(name) and (copy / name).is_file()}
+    starter = [name for name in task.public_files() if name.endswith(".py") and not task.is_fixed(name)]
+    mine = {name for name in starter if (copy / name).is_file()}
     script = task.all_files()[task.config.evaluation_paths[0]]
-    named = {name for name in list_imports(script.read_text(encoding="utf-8"))
+    named = {f"{name}.py" for name in list_imports(script.read_text(encoding="utf-8"))
              if (copy / f"{name}.py").is_file() and f"{name}.py" not in task.all_files() and not is_library(name)}
     return sorted(mine | named)
+
+
+def name_module(path: str) -> str:
+    """The name by which a file of the workspace is imported."""
+    parts = PurePosixPath(path).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def list_imports(source: str) -> set[str]:
