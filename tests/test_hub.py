@@ -113,6 +113,7 @@ def test_a_commit_that_is_gone_is_no_data(site: Site, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("change", "reason"), [
     ({"gated": "auto"}, "gated"), ({"gated": "manual"}, "gated"), ({"disabled": True}, "disabled"),
+    ({"tags": ["license:mit", "pii"]}, "personal_data"),
     ({"private": True}, "not_found"), ({"card_data": {"license": "cc-by-nc-4.0"}}, "licence"),
     ({"card_data": {}, "tags": []}, "licence"), ({"files": {"loader.py": {"size": 9, "sha256": "0"}}}, "needs_code"),
     ({"files": {"birds.wav": {"size": 9, "sha256": "0"}}}, "no_data"),

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from synthkit.core.endpoints import EMBEDDED, cache_dir, read_secret, resolve_endpoint
 from synthkit.core.errors import EndpointError, HubError, RecordError, TransientEndpointError
 from synthkit.core.params import HubParams
+from synthkit.core.personal_data import find_personal_data
 from synthkit.core.records import explain_full_disk
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class HubClient:
         self, dataset_id: str, licences: Iterable[str], unknown_licence: str, max_download_mb: int
     ) -> DatasetInfo:
         """Check access, licence, files and size. Raises HubError with reason not_found, gated, private, disabled,
-        licence, needs_code, no_data or too_large; nothing has been downloaded by then but the card."""
+        licence, needs_code, no_data, too_large or personal_data; nothing has been downloaded by then but the card."""
         timeout = self.params.timeout_s
         found = self._call(
             dataset_id, lambda: self.api.dataset_info(dataset_id, files_metadata=True, timeout=timeout)
@@ -117,8 +118,11 @@ class HubClient:
         size = sum(f.size for f in files)
         if size > max_download_mb * 1e6:
             raise HubError("too_large", f"{dataset_id}: {size / 1e6:.0f} MB of data, {max_download_mb} MB are allowed")
+        text = self._read_card(dataset_id, str(found.sha))
+        if flag := find_personal_data(found.tags or [], text):
+            raise HubError("personal_data", f"the card of {dataset_id} says that it holds personal data: {flag}")
         return DatasetInfo(
-            id=dataset_id, revision=str(found.sha), licence=licence, card=self._read_card(dataset_id, str(found.sha)),
+            id=dataset_id, revision=str(found.sha), licence=licence, card=text[:CARD_CHARS],
             citation=found.citation or "", files=sorted(files, key=lambda f: f.path), splits=splits, size_bytes=size,
         )
 
@@ -132,7 +136,7 @@ class HubClient:
                 raise
             return ""
         text = Path(path).read_text(encoding="utf-8", errors="replace")
-        return DatasetCard(text, ignore_metadata_errors=True).text.strip()[:CARD_CHARS]
+        return DatasetCard(text, ignore_metadata_errors=True).text.strip()
 
     def fetch(self, info: DatasetInfo, dest: Path) -> Path:
         """Download the data files of the pinned commit below `dest`; files that are there are not fetched again."""
