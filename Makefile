@@ -3,6 +3,7 @@
 # make bench      times of the environment on this machine
 # make soak       400 environments, some killed by force: nothing is left of them
 # make attacks    every scripted attack against the gym, as a table
+# make faults     every planted fault and every sound task of the library through the gates
 # make exports    the tests of exports on every task of outputs/offline
 # make lab        JupyterLab on the notebooks
 # make lint       ruff
@@ -13,7 +14,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help pipeline test bench soak attacks exports lab lint clean
+.PHONY: help pipeline test bench soak attacks faults exports lab lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -40,6 +41,9 @@ soak: $(STAMP)
 
 attacks: $(STAMP)
 	@$(PY) -m tests.attacks $(ARGS)
+
+faults: $(STAMP)
+	@SYNTHKIT_FAULTS=all $(PY) -m pytest tests/test_planted_faults.py $(ARGS)
 
 exports: $(STAMP)
 	@SYNTHKIT_EXPORTED_RUN=outputs/offline $(PY) -m pytest tests/test_export.py $(ARGS)

@@ -47,10 +47,13 @@ class Plan(Strict):
 class Flaw(Strict):
     """One thing wrong in a first draft: `wrong` stands where a good draft has `right`.
 
-    It is mended when a repair request shows one of `evidence`; with none, it is beyond this teacher.
+    `gate` and `reason` say which check of stage 04 has to refuse it. It is mended when a repair request shows one of
+    `evidence`; with none, it is beyond this teacher.
     """
 
     kind: str
+    gate: str
+    reason: str
     file: TaskFile
     right: str = Field(min_length=1)
     wrong: str

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from synthkit.core.errors import TaskError
+from synthkit.gym.backends.session_files import WORKSPACE
 from synthkit.gym.csv_form import Part, check_form
 from synthkit.gym.sandbox import Result, Sandbox, open_sandbox
 from synthkit.gym.scoring import run_baseline, score_submission
@@ -62,6 +63,9 @@ def check_baseline(trial: Trial) -> None:
     """baseline.py runs in time and leaves a submission of the right form."""
     task = trial.loaded_task()
     result, submission = run_baseline(task, trial.sandbox)
+    if result.limit == "memory" or (result.exit_code != 0 and "MemoryError" in result.output):
+        raise Refused("baseline_memory", f"baseline.py needs more memory than the {trial.sandbox.memory_mb} MiB that "
+                      f"there are. Its output:\n{result.output}")
     require_success("baseline", result, trial.time_limit_s)
     if submission is None:
         raise Refused("no_submission", f"baseline.py ended without submission.csv. Its output:\n{result.output}")
@@ -76,14 +80,25 @@ def check_evaluation(trial: Trial) -> None:
     with open_sandbox(trial.bench, trial.sandbox) as sandbox:
         trial.values = {name: evaluate(trial, sandbox, name) for name in trial.submissions}
         again = evaluate(trial, sandbox, "baseline")
+        check_elsewhere(trial, sandbox)
     if again != trial.values["baseline"]:
         raise Refused("not_deterministic", f"evaluate.py gave {trial.values['baseline']} and then {again} for the "
                       "same submission")
-    for name, value in trial.values.items():
+    # What the perfect answer gets is for the next gate.
+    for name, value in ((name, value) for name, value in trial.values.items() if name != "perfect"):
         own = own_score(trial, trial.submissions[name])
         if not math.isnan(own) and not np.isclose(own, value, rtol=CLOSE, atol=CLOSE):
             raise Refused("metric_mismatch", f"evaluate.py gives {value:.6g} to the {name} submission, where "
                           f"scikit-learn's {trial.proposal.metric} is {own:.6g}")
+
+
+def check_elsewhere(trial: Trial, sandbox: Sandbox) -> None:
+    """MLGym runs evaluate.py in the folder where the agent happens to be."""
+    command = f"(cd / && python {WORKSPACE}/evaluate.py --submission_file {WORKSPACE}/submissions/baseline.csv)"
+    result = sandbox.run(command, trial.time_limit_s)
+    if result.exit_code != 0:
+        raise Refused("needs_folder", f"evaluate.py works in the task's folder only; from another one it says:\n"
+                      f"{result.output}")
 
 
 def check_oracle(trial: Trial) -> None:

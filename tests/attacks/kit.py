@@ -18,6 +18,8 @@ from synthkit.gym.csv_form import choose_rows
 from synthkit.gym.task import Task, TaskMeta, build_csv_task, write_task
 
 TASK_ID = "attacked"
+# No text for the shell: the kit forks the episode here, and the twin says which folder it is in.
+FORK = "(the kit forks the episode)"
 ROWS = 20
 RIGHT_ROWS = 15
 SHARED = {"warm_modules": ["pandas"]}

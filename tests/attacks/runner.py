@@ -13,10 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from synthkit.core.errors import SandboxError
 from synthkit.gym.environment import Environment
 from synthkit.gym.trajectory import Step, Trajectory
+from synthkit.gym.workspace import BadFile
 
-from .kit import PROFILES, Attack, World
+from .kit import FORK, PROFILES, Attack, World
 
 MAX_STEPS = 100_000
 END_TIMEOUT_S = 5
@@ -59,12 +61,19 @@ class Stage:
         state = json.dumps(self.env.state())
         started = time.monotonic()
         try:
-            observation = self.env.step(action)[0]
+            observation = self.fork() if action == FORK else self.env.step(action)[0]
         except Exception as error:  # whatever comes out, a rollout would die of it
             observation = f"{KIT_FAILED}: {error!r}"
         seconds = time.monotonic() - started
         self.trajectory.steps.append(Step(state, action, "", action, seconds, observation))
         return observation
+
+    def fork(self) -> str:
+        try:
+            with self.env.fork() as twin:
+                return f"forked: {twin.step('pwd')[0]}"
+        except (BadFile, SandboxError) as refusal:
+            return f"not forked: {refusal}"
 
     def play(self, attack: Attack) -> Outcome:
         started = time.monotonic()

@@ -1,0 +1,66 @@
+"""What is changed between two looks at it: while a workspace is copied or an episode forked, and before a program is
+confined; and making the host wait for a file."""
+
+from .kit import FORK, HONEST, Attack
+
+SCORE = r'Your score: \{"accuracy": 0\.\d+\}'
+SWAP = """import ctypes, os
+libc = ctypes.CDLL(None)
+os.mkdir('swap')
+for i in range({count}):
+    {make}
+print('ready', flush=True)
+while True:
+    for i in range({count}):
+        libc.renameat2(-100, b'swap/a%d' % i, -100, b'swap/b%d' % i, 2)
+"""
+FOLDER = "os.mkdir(f'swap/a{i}'); open(f'swap/a{i}/hit', 'w').write('x')"
+TIDY = "kill %%; wait; rm -rf swap swap.py ready"
+CONFINED = """import os, signal, subprocess
+old = set(os.listdir('/proc'))
+child = subprocess.Popen('for i in $(seq 40); do python -c 1; done', shell=True)
+found = 0
+while child.poll() is None:
+    for name in filter(str.isdigit, set(os.listdir('/proc')) - old):
+        try:
+            memory = open(f'/proc/{name}/mem', 'r+b', buffering=0)
+            os.kill(int(name), signal.SIGSTOP)
+            found += 'Seccomp:\\t0' in open(f'/proc/{name}/status').read()
+            os.kill(int(name), signal.SIGCONT)
+        except OSError:
+            pass
+print('without a filter:', found)
+"""
+
+
+def swap(make: str, count: int) -> str:
+    """A job in the background that exchanges each swap/aN with swap/bN, as fast as it can, in one step of the kernel's.
+    """
+    program = SWAP.format(make=make, count=count)
+    return (f"cat > swap.py <<'END'\n{program}END\npython swap.py > ready 2>&1 &\n"
+            "while ! grep -q . ready; do sleep 0.01; done; cat ready")
+
+
+def lease(path: str) -> str:
+    """Whoever opens a leased file waits until its holder gives way, 45 seconds as a rule."""
+    return (f"python -c \"import fcntl, glob, os, sys, time\nfd = os.open(glob.glob('{path}')[0], os.O_RDONLY)\n"
+            "fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK); print('leased', flush=True)\n\"")
+
+
+ATTACKS = [
+    Attack("folders that turn into links while the episode is forked", "fork", (
+        swap(f"{FOLDER}; os.symlink('@RUN@', f'swap/b{{i}}')", 200), FORK, FORK, TIDY), "^(not )?forked: "),
+    Attack("folders that turn into files while they are copied", "code", (
+        swap(f"{FOLDER}; open(f'swap/b{{i}}', 'w').close()", 200), "validate", "validate", TIDY), SCORE, "code", True),
+    Attack("files that turn into others while they are copied", "code", (
+        swap("[open(f'swap/{name}{i}', 'w').close() for name in 'ab']", 2000), "validate", "validate", TIDY),
+        SCORE, "code", True),
+    Attack("a program's memory before it is confined", "warm", (
+        f"cat > /tmp/c.py <<'END'\n{CONFINED}END\npython /tmp/c.py",), "^without a filter: 0$"),
+    Attack("a library's file held by a lease", "leases", (
+        lease("/opt/python/lib/python3.*/site-packages/pip/__init__.py"),), "not permitted"),
+    Attack("a system's file held by a lease", "leases", (lease("/usr/bin/tac"),), "not permitted"),
+    Attack("the submission held by a lease", "leases", (
+        f"{HONEST} > submission.csv; " + lease("submission.csv").replace("\n\"", "; time.sleep(20)\" &"),
+        "sleep 0.5", "validate", "kill %%; wait"), f"{SCORE}|is not a regular file", scored=True),
+]

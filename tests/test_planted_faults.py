@@ -1,0 +1,116 @@
+"""The library's planted faults: each is refused by its own gate, on the topic's real data, and sound tasks pass all.
+
+`make test` tries one fault for each gate and two sound tasks; `make faults` tries all (SYNTHKIT_FAULTS=all).
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from test_library import GOOD, lay_out
+
+from synthkit.core.hub import DatasetInfo
+from synthkit.core.params import SandboxParams, SelfDebugParams
+from synthkit.offline.library import Entry, Flaw, load_library
+from synthkit.stages.attempts import compare_code
+from synthkit.stages.forms import TaskCode
+from synthkit.stages.gates import GATES, Verdict, run_gates
+from synthkit.stages.metrics import direction_of
+from synthkit.stages.proposals import Proposal
+from synthkit.stages.trial import Trial, open_trial
+
+ALL = os.environ.get("SYNTHKIT_FAULTS") == "all"
+SANDBOX = SandboxParams(backend="bwrap" if shutil.which("bwrap") else "process")
+PARAMS = SelfDebugParams()
+FAULTS = [(slug, flaw) for slug in GOOD for flaw in load_library()[slug].flaws]
+# Gates that a fault in a teacher's code cannot meet: those of the data, and of the form that the kit writes itself.
+ELSEWHERE = {"leaks", "schema", "headroom"}
+# Topics that the library holds although they are no tasks: their flaw has no evidence that would mend it.
+HOPELESS = {slug for slug in GOOD if any(not flaw.evidence for flaw in load_library()[slug].flaws)}
+SOUND = [slug for slug in GOOD if slug not in HOPELESS]
+
+
+def choose_faults() -> list[tuple[str, Flaw]]:
+    """All, or the first of each gate, without the one that has to run out of its time."""
+    if ALL:
+        return FAULTS
+    first: dict[str, tuple[str, Flaw]] = {}
+    for slug, flaw in FAULTS:
+        if flaw.reason != "baseline_timeout":
+            first.setdefault(flaw.gate, (slug, flaw))
+    return list(first.values())
+
+
+def build_proposal(entry: Entry, n_train: int, n_test: int) -> Proposal:
+    plan = entry.plan
+    info = DatasetInfo(id=entry.dataset.dataset_id, revision="0" * 40, licence="mit", card="", files=[], splits={},
+                       size_bytes=0)
+    return Proposal(
+        task_id=entry.slug, topic_id=f"t001-{entry.slug}", topic_title=entry.title, title=plan.title, area=entry.area,
+        difficulty=entry.difficulty, description=plan.description, dataset=info, named=info.id, near_match=False,
+        target=plan.target, features=plan.features, task_kind=plan.task_kind, metric=plan.metric,
+        direction=direction_of(plan.metric), split=plan.split, group_or_time=plan.group_or_time, n_train=n_train,
+        n_test=n_test, columns=[])
+
+
+def try_files(entry: Entry, files: dict[str, str], folder: Path, limit_s: int = 60) -> tuple[list[Verdict], Trial]:
+    lay_out(entry, files, folder)
+    rows = [sum(1 for _ in (folder / f"data/{name}.csv").open()) - 1 for name in ("train", "test")]
+    with open_trial(build_proposal(entry, *rows), TaskCode(**files), folder / "data", time_limit_s=limit_s,
+                    margin=PARAMS.margin, leak=PARAMS.leak, seed=0, sandbox=SANDBOX) as trial:
+        return run_gates(trial), trial
+
+
+def test_the_library_holds_faults_for_every_gate_that_a_teachers_code_can_meet() -> None:
+    assert len(SOUND) >= 20 and len(FAULTS) >= 24 and len({flaw.kind for _, flaw in FAULTS}) >= 20
+    assert {flaw.gate for _, flaw in FAULTS} == {name for name, _ in GATES} - ELSEWHERE
+
+
+@pytest.mark.parametrize(("slug", "flaw"), choose_faults(), ids=lambda value: getattr(value, "reason", value))
+def test_a_fault_is_refused_by_its_own_gate(slug: str, flaw: Flaw, tmp_path: Path) -> None:
+    entry = load_library()[slug]
+    files = entry.draft([flaw])
+    assert flaw.is_in(files) and not flaw.is_in(entry.good_files())
+    assert compare_code(TaskCode(**entry.good_files()), TaskCode(**files))
+    verdicts, _ = try_files(entry, files, tmp_path, 6 if flaw.reason == "baseline_timeout" else 60)
+    said = verdicts[-1]
+    assert (said.gate, said.reason) == (flaw.gate, flaw.reason), said
+    # What the scripted teacher mends it by is in what a repair request shows.
+    assert not flaw.evidence or any(sign in f"{said.reason} {said.evidence}" for sign in flaw.evidence)
+
+
+@pytest.mark.parametrize("slug", SOUND if ALL else SOUND[:2])
+def test_a_sound_task_passes_every_gate(slug: str, tmp_path: Path) -> None:
+    entry = load_library()[slug]
+    verdicts, trial = try_files(entry, entry.good_files(), tmp_path)
+    assert [verdict.reason for verdict in verdicts] == [None] * len(GATES), verdicts[-1]
+    assert trial.difficulty and 0 < trial.difficulty.share <= 1 and trial.difficulty.gain > 0
+
+
+def test_a_baseline_that_no_model_beats_leaves_no_headroom(tmp_path: Path) -> None:
+    entry = load_library()["strike-duration"]
+    verdicts, _ = try_files(entry, entry.good_files(), tmp_path)
+    assert (verdicts[-1].gate, verdicts[-1].reason) == ("headroom", "no_headroom")
+
+
+def test_a_plan_whose_column_is_the_label_is_refused_for_good(tmp_path: Path) -> None:
+    entry = load_library()["plan-deductible"]
+    verdicts, _ = leak_label(entry, tmp_path)
+    assert (verdicts[-1].gate, verdicts[-1].reason, verdicts[-1].final) == ("leaks", "leak_feature", True)
+
+
+def leak_label(entry: Entry, folder: Path) -> tuple[list[Verdict], Trial]:
+    """The gates on a task whose tables got a column that is the label in another unit."""
+    import pandas as pd
+
+    lay_out(entry, entry.good_files(), folder)
+    target = entry.plan.target
+    train, test, answers = (pd.read_csv(folder / f"data/{name}.csv") for name in ("train", "test", "answers"))
+    train.insert(0, "in_cents", train[target] * 100)
+    test.insert(1, "in_cents", answers[target] * 100)
+    train.to_csv(folder / "data/train.csv", index=False)
+    test.to_csv(folder / "data/test.csv", index=False)
+    with open_trial(build_proposal(entry, len(train), len(test)), TaskCode(**entry.good_files()), folder / "data",
+                    time_limit_s=60, margin=PARAMS.margin, leak=PARAMS.leak, seed=0, sandbox=SANDBOX) as trial:
+        return run_gates(trial), trial
