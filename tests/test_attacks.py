@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from attacks import ATTACKS
 from attacks.kit import PROFILES, Attack, World, open_world
-from attacks.runner import Stage, list_members
+from attacks.runner import CONTROLS, Stage, list_members
 from test_show import make_aup, make_scores, write_lines, write_stage
 
 from synthkit.core.params import STAGES
+from synthkit.gym.replay import format_replay
 from synthkit.gym.trajectory import Step, Trajectory
 from synthkit.show import viewer
 from synthkit.show.report import write_report
@@ -137,3 +138,16 @@ def test_hostile_text_stays_text_in_the_report(tmp_path: Path) -> None:
     hostile, harmless = (write_report(run).read_text(encoding="utf-8") for run in runs)
     check_page(hostile, harmless)
     assert MARKUP not in hostile and hostile.count("&lt;img src=x onerror") > 3
+
+
+def test_no_line_that_was_executed_is_hidden_in_the_viewer(tmp_path: Path) -> None:
+    action = "ls\x1b]0;\nrm -rf data\n\x07"
+    Trajectory("alpha", "m", steps=[Step("{}", action, action, action, 0.1, action)]).save(tmp_path)
+    assert viewer.render_trajectory(tmp_path).count("rm -rf data") == 3
+
+
+def test_no_escapes_of_an_action_reach_the_terminal() -> None:
+    step = {"seconds": 0.1, "action": HOSTILE[-1], "observation": "x"}
+    shown = format_replay({"task": "t", "exit_status": "", "scores": [], "baseline": {}, "steps": [step],
+                           "seconds": {"total": 0.1}})
+    assert not CONTROLS.findall(shown) and "link" in shown

@@ -107,6 +107,11 @@ def test_the_loop_repairs_restarts_and_discards(tmp_path: Path) -> None:
         assert tries == [("1", 1, "draft", None), ("2", 1, "draft", "baseline"), ("2", 2, "repair", None),
                          ("3", 1, "draft", "baseline"), ("3", 2, "repair", "baseline"), ("3", 3, "repair", None),
                          *[("4", n, "draft" if n == 1 else "repair", "baseline") for n in (1, 2, 3)]]
+        (row,) = self_debug.count_gates(stage)
+        assert (row["gate"], row["failed"], row["repaired"], row["lost"]) == ("baseline", 6, 3, 1)
+        # Five requests after a refusal, at two tokens each; the drafts were paid for in stage 03.
+        assert (row["tokens"], row["usd"]) == (10, 0.0)
+        assert "+" in self_debug.read_attempts(stage)[2].diff
         task = Task.load(stage.dir / "tasks", "iris-species-t002")
         assert task.meta.baseline_private and task.meta.perfect_score == 1 and task.config.baseline_scores
         repair = next(m for form, m in teacher.asked if form == "TaskCode" and len(m) == 4)
@@ -130,3 +135,16 @@ def test_without_repair_generation_starts_anew(tmp_path: Path) -> None:
     assert {row["how"] for row in self_debug.load_attempts(stage)} == {"draft", "restart"}
     assert all(len(messages) == 2 for messages in restarts) and "Attempt: 3" in restarts[-1][1]["content"]
     assert [row.task_id for row in self_debug.read_verified(stage)] == ["iris-species-t001"]
+
+
+@pytest.mark.parametrize("limit", [{"max_task_tokens": 2}, {"max_task_usd": 1e-6}])
+def test_a_task_may_cost_so_much(tmp_path: Path, limit: dict[str, float]) -> None:
+    with serve_teacher(ANSWERS | {"TaskCode": answer_code}) as teacher:
+        finish_drafts(tmp_path, teacher, 3)
+        prices = {"usd_per_mtok_in": 1.0, "usd_per_mtok_out": 1.0, "budget_usd": 1.0}
+        stage = open_with("04_self_debug", tmp_path, teacher, sandbox={"backend": BACKEND}, p_debug=1.0, **limit)
+        stage.params.teacher = stage.params.teacher.model_copy(update=prices)
+        self_debug.run(stage)
+    # The third task is right at its third try, and after the second its money is spent.
+    assert self_debug.funnel(stage) == (3, 2, {"baseline_failed": 1})
+    assert [attempt.usd for attempt in self_debug.read_attempts(stage)] == pytest.approx([0, 0, 2e-6, 0, 2e-6])

@@ -28,6 +28,7 @@ from synthkit.stages.attempts import (
     try_code,
 )
 from synthkit.stages.drafting import Draft, build_meta, write_draft
+from synthkit.stages.gates import GATES
 from synthkit.stages.losses import count_reasons
 from synthkit.stages.progress import Progress, follow
 from synthkit.stages.proposals import Proposal
@@ -193,6 +194,30 @@ def read_rejected(stage: Stage) -> list[Rejected]:
 def funnel(stage: Stage) -> tuple[int, int, dict[str, int]]:
     """(drafts, verified, lost by the reason of the last try): the three add up."""
     return len(load_inputs(stage)), len(read_verified(stage)), count_reasons(read_rejected(stage))
+
+
+def count_gates(stage: Stage) -> list[dict[str, Any]]:
+    """What each gate refused, in their order: tries, of these repaired later, tasks lost there, and what repair cost.
+
+    Tokens and USD are those of the requests that followed a refusal by the gate.
+    """
+    rows = {name: {"gate": name, "failed": 0, "repaired": 0, "lost": 0, "tokens": 0, "usd": 0.0}
+            for name in [*(name for name, _ in GATES), "reply"]}
+    tries: dict[str, list[Attempt]] = {}
+    for attempt in sorted(read_attempts(stage), key=lambda attempt: attempt.number):
+        tries.setdefault(attempt.task_id, []).append(attempt)
+    for attempts in tries.values():
+        saved = attempts[-1].gate is None
+        for attempt, after in zip(attempts, [*attempts[1:], None], strict=True):
+            if attempt.gate is None:
+                continue
+            row = rows[attempt.gate]
+            row["failed"] += 1
+            row["repaired"] += saved
+            row["lost"] += after is None
+            row["tokens"] += after.tokens_in + after.tokens_out if after else 0
+            row["usd"] += after.usd if after else 0.0
+    return [row for row in rows.values() if row["failed"]]
 
 
 def check(stage: Stage) -> None:

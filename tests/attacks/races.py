@@ -23,12 +23,14 @@ found = 0
 while child.poll() is None:
     for name in filter(str.isdigit, set(os.listdir('/proc')) - old):
         try:
-            memory = open(f'/proc/{name}/mem', 'r+b', buffering=0)
             os.kill(int(name), signal.SIGSTOP)
-            found += 'Seccomp:\\t0' in open(f'/proc/{name}/status').read()
-            os.kill(int(name), signal.SIGCONT)
+            bare = 'Seccomp:\\t0' in open(f'/proc/{name}/status').read()
+            if bare and open(f'/proc/{name}/mem', 'rb'): found += 1
+            if not bare: old.add(name)
         except OSError:
             pass
+        try: os.kill(int(name), signal.SIGCONT)
+        except OSError: pass
 print('without a filter:', found)
 """
 
@@ -41,10 +43,10 @@ def swap(make: str, count: int) -> str:
             "while ! grep -q . ready; do sleep 0.01; done; cat ready")
 
 
-def lease(path: str) -> str:
+def lease(path: str, then: str = "") -> str:
     """Whoever opens a leased file waits until its holder gives way, 45 seconds as a rule."""
-    return (f"python -c \"import fcntl, glob, os, sys, time\nfd = os.open(glob.glob('{path}')[0], os.O_RDONLY)\n"
-            "fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK); print('leased', flush=True)\n\"")
+    return (f"python -c \"import fcntl, glob, os, time\nfd = os.open(glob.glob('{path}')[0], os.O_RDONLY)\n"
+            f"fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK); print('leased', flush=True)\n{then}\"")
 
 
 ATTACKS = [
@@ -53,7 +55,7 @@ ATTACKS = [
     Attack("folders that turn into files while they are copied", "code", (
         swap(f"{FOLDER}; open(f'swap/b{{i}}', 'w').close()", 200), "validate", "validate", TIDY), SCORE, "code", True),
     Attack("files that turn into others while they are copied", "code", (
-        swap("[open(f'swap/{name}{i}', 'w').close() for name in 'ab']", 2000), "validate", "validate", TIDY),
+        swap("[open(f'swap/{name}{i}', 'w').close() for name in 'ab']", 500), "validate", "validate", TIDY),
         SCORE, "code", True),
     Attack("a program's memory before it is confined", "warm", (
         f"cat > /tmp/c.py <<'END'\n{CONFINED}END\npython /tmp/c.py",), "^without a filter: 0$"),
@@ -61,6 +63,6 @@ ATTACKS = [
         lease("/opt/python/lib/python3.*/site-packages/pip/__init__.py"),), "not permitted"),
     Attack("a system's file held by a lease", "leases", (lease("/usr/bin/tac"),), "not permitted"),
     Attack("the submission held by a lease", "leases", (
-        f"{HONEST} > submission.csv; " + lease("submission.csv").replace("\n\"", "; time.sleep(20)\" &"),
+        f"{HONEST} > submission.csv; " + lease("submission.csv", "time.sleep(20)") + " &",
         "sleep 0.5", "validate", "kill %%; wait"), f"{SCORE}|is not a regular file", scored=True),
 ]
