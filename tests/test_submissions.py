@@ -133,8 +133,9 @@ def test_a_copy_of_a_workspace_follows_nothing(tmp_path: Path) -> None:
     os.mkfifo(source / "pipe")
     clone_files(source, copy, 100)
     assert sorted(str(path.relative_to(copy)) for path in copy.rglob("*")) == ["deep", "deep/x"]
+    (tmp_path / "c").mkdir()
     with pytest.raises(BadFile):
-        clone_files(source, tmp_path / "b", 0)
+        clone_files(source, tmp_path / "c", 0)
 
 
 def test_modules_in_folders_are_called_too(tmp_path: Path) -> None:
@@ -151,3 +152,13 @@ def test_modules_in_folders_are_called_too(tmp_path: Path) -> None:
     good = "def choose(history):\n    return len(history) % 2\n"
     assert evaluate(root, "battleOfSexes", tmp_path / "a", players__mine_py=good)[0] == {"Score": 1.0}
     assert evaluate(root, "battleOfSexes", tmp_path / "b", players__mine_py=forged)[0] is None
+
+
+def test_a_star_import_takes_no_name_of_the_evaluations(tmp_path: Path) -> None:
+    root = write_checkout(tmp_path / "checkout")
+    script = root / "data/battleOfSexes/evaluate.py"
+    script.write_text(script.read_text().replace("from strategy import choose", "from strategy import *"))
+    forged = ("__all__ = ['choose', 'json', 'print', 'sum', 'len', 'history']\nhistory = []\n"
+              "class json:\n    dumps = staticmethod(lambda value: '{\"Score\": 99}')\n"
+              "def choose(history):\n    return 1\ndef print(*a):\n    pass\ndef sum(x):\n    return 99\n")
+    assert evaluate(root, "battleOfSexes", tmp_path / "a", strategy_py=forged)[0] == {"Score": 0.5}

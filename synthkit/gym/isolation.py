@@ -27,8 +27,9 @@ def run_apart(task: Task, scene: Path, copy: Path, command: str, params: Sandbox
     """Run an evaluation in `scene`, which holds the task's own files; `copy` holds the agent's workspace."""
     modules = find_modules(task, copy)
     proxy = Path(submission_proxy.__file__)
-    stand_in = "import submission_proxy\n__getattr__ = submission_proxy.reach({!r})\n"
-    stand_ins = {path: stand_in.format(name_module(path)) for path in modules}
+    stand_in = "import submission_proxy\n__getattr__ = submission_proxy.reach({!r}, frozenset({!r}))\n"
+    taken = list_own_names(scene)
+    stand_ins = {path: stand_in.format(name_module(path), taken) for path in modules}
     place_files({PROXY: proxy, **stand_ins}, scene, replace=True)
     place_files({PROXY: proxy}, copy, replace=True)
     for name in (submission_proxy.REQUESTS, submission_proxy.REPLIES):
@@ -63,13 +64,31 @@ def name_module(path: str) -> str:
 
 def list_imports(source: str) -> set[str]:
     """The modules that a script imports anywhere in it."""
-    try:
-        nodes = list(ast.walk(ast.parse(source)))
-    except (SyntaxError, ValueError):
-        return set()
+    nodes = list_nodes(source)
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     named = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
     return plain | set(filter(None, named))
+
+
+def list_own_names(scene: Path) -> list[str]:
+    """Every name that the evaluation's own scripts bind: a star import must not put the agent's in its place."""
+    names: set[str] = set()
+    for path in scene.rglob("*.py"):
+        for node in list_nodes(path.read_text(encoding="utf-8", errors="replace")):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    return sorted(names - {"*"})
+
+
+def list_nodes(source: str) -> list[ast.AST]:
+    try:
+        return list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return []
 
 
 def is_library(name: str) -> bool:

@@ -23,6 +23,7 @@ QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""")
 BARE_OPERATOR = re.compile(r"""[();<>|&'"\\]""")
 BLOCKS = {"for": 1, "while": 1, "until": 1, "select": 1, "done": -1, "if": 1, "fi": -1, "case": 1, "esac": -1,
           "{": 1, "}": -1}
+MOST_SHELL_CHARS = 8000
 BEFORE_COMMAND = frozenset({"do", "then", "else", "elif", "{", "!", "if", "while", "until"})
 
 
@@ -130,8 +131,9 @@ def split_action(action: str) -> list[Call | Shell]:
     heads: list[str] = []
     at = 0
     while at < len(lines):
-        call, after = read_call(lines, at) if is_complete(heads) else (None, at)
-        if call:
+        call, after = read_call(lines, at)
+        # Last, for it reads all that stands before.
+        if call and is_complete(heads):
             parts += [*join_shell(shell), call]
             shell, heads = [], []
         else:
@@ -179,6 +181,9 @@ def is_complete(heads: list[str]) -> bool:
     if not heads:
         return True
     text = "\n".join(heads).rstrip()
+    # Each editor command asks this anew: behind so much shell text none is looked for.
+    if len(text) > MOST_SHELL_CHARS:
+        return False
     if text.endswith(("\\", "|", "&&", "||")):
         return False
     try:

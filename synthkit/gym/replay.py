@@ -8,6 +8,7 @@ from typing import Any
 from synthkit.core.errors import RecordError
 from synthkit.core.params import SandboxParams
 from synthkit.gym.environment import Environment
+from synthkit.gym.sandbox import make_plain
 from synthkit.gym.task import Task
 
 
@@ -80,7 +81,7 @@ def format_replay(replay: dict[str, Any]) -> str:
     """A replay as a person reads it: each action, what came back, and the ending."""
     lines = []
     for number, step in enumerate(replay["steps"], 1):
-        lines += [f"--- step {number} ({step['seconds']:.3f} s)", step["action"], "--- observation",
+        lines += [f"--- step {number} ({step['seconds']:.3f} s)", make_plain(step["action"]), "--- observation",
                   step["observation"]]
     ending = replay["exit_status"] or "not handed in: the last action is neither submit nor an ending"
     lines += [f"--- {replay['task']}: {ending}", f"scores: {json.dumps(replay['scores'])}",

@@ -46,8 +46,9 @@ def evaluate_folder(task: Task, workspace: Path, params: SandboxParams) -> bytes
         if python and not (published and published.timed):
             return evaluate_apart(task, workspace, params)
         return evaluate_together(task, workspace, params)
-    except BadFile as error:
-        raise Unscored("bad_submission", str(error)) from error
+    except (BadFile, RecursionError) as error:
+        said = str(error) if isinstance(error, BadFile) else "the folders of the workspace are nested too deeply"
+        raise Unscored("bad_submission", said) from error
 
 
 def evaluate_apart(task: Task, workspace: Path, params: SandboxParams) -> bytes:

@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from synthkit.core.params import SandboxParams
@@ -17,6 +16,9 @@ from synthkit.gym.task import Task
 MAX_FILE_BYTES = 64 << 20
 # The same files have the same times in every workspace, so that two resets look the same.
 FILE_TIME_S = 1_700_000_000
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
+# What it means that an entry is another thing, or gone, since it was looked at.
+CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EACCES, errno.EEXIST, errno.EISDIR)
 FICLONE = 0x40049409
 
 
@@ -81,23 +83,39 @@ def clone_files(source: Path, dest: Path, max_bytes: int, *, links: bool = False
 
 
 def clone_tree(source: Path, dest: Path, left: int, *, links: bool) -> None:
-    for parent, folders, names, folder_fd in os.fwalk(source, follow_symlinks=False):
-        target = dest / Path(parent).relative_to(source)
-        for name in [*folders, *names]:
-            with suppress(FileNotFoundError):
-                left -= clone_entry(name, folder_fd, target / name, left, links=links)
+    folder = os.open(source, FOLDER)
+    try:
+        clone_folder(folder, dest, left, links=links)
+    finally:
+        os.close(folder)
 
 
-def clone_entry(name: str, folder_fd: int, target: Path, left: int, *, links: bool) -> int:
-    """Copy one entry of a folder; returns its bytes."""
-    info = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+def clone_folder(folder: int, dest: Path, left: int, *, links: bool) -> int:
+    """Copy what an open folder holds; returns the bytes that are left. Each name is looked at once: then it can turn
+    into what it likes."""
+    for name in set(os.listdir(folder)):
+        try:
+            left = clone_entry(name, folder, dest / name, left, links=links)
+        except OSError as error:
+            if error.errno not in CHANGED:
+                raise
+    return left
+
+
+def clone_entry(name: str, folder: int, target: Path, left: int, *, links: bool) -> int:
+    info = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISDIR(info.st_mode):
-        target.mkdir(exist_ok=True)
-    elif stat.S_ISLNK(info.st_mode) and links:
-        target.symlink_to(os.readlink(name, dir_fd=folder_fd))
+        below = os.open(name, FOLDER, dir_fd=folder)
+        try:
+            target.mkdir()
+            return clone_folder(below, target, left, links=links)
+        finally:
+            os.close(below)
+    if stat.S_ISLNK(info.st_mode) and links:
+        target.symlink_to(os.readlink(name, dir_fd=folder))
     elif stat.S_ISREG(info.st_mode):
-        return clone_file(name, folder_fd, target, left)
-    return 0
+        return left - clone_file(name, folder, target, left)
+    return left
 
 
 def clone_file(name: str, folder_fd: int, target: Path, left: int) -> int:
@@ -106,17 +124,19 @@ def clone_file(name: str, folder_fd: int, target: Path, left: int) -> int:
     except OSError:
         # It is another thing by now, or not to be read even by the owner.
         return 0
-    with open(fd, "rb") as file:
-        info = os.fstat(file.fileno())
+    try:
+        info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
             return 0
         if info.st_size > left:
             raise BadFile("the files of the workspace are too large in sum")
         with target.open("xb") as copy:
-            copy_content(file.fileno(), copy.fileno(), info.st_size)
+            copy_content(fd, copy.fileno(), info.st_size)
         target.chmod(info.st_mode & 0o777)
         os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
         return info.st_size
+    finally:
+        os.close(fd)
 
 
 def copy_content(source: int, target: int, size: int) -> None:

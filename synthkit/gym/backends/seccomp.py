@@ -17,6 +17,7 @@ X32 = 0x40000000
 NEW_NAMESPACE = 0x7E020080  # CLONE_NEW*, time namespaces too
 FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
 TERMINAL_INPUT = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C}
+HOLDING = {"F_SETLEASE": 1024, "F_NOTIFY": 1026}
 PERSONALITIES = (0, 0xFFFFFFFF)  # as it is, and the question which one it is
 
 # Numbers on x86_64 and aarch64; None where there is no such call.
@@ -46,7 +47,7 @@ DENIED: dict[str, dict[str, Numbers]] = {
 }
 CHECKED: dict[str, Numbers] = {
     "clone": (56, 220), "clone3": (435, 435), "socket": (41, 198), "socketpair": (53, 199), "ioctl": (16, 29),
-    "personality": (135, 92),
+    "personality": (135, 92), "fcntl": (72, 25),
 }
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
@@ -72,8 +73,9 @@ def build_filter(machine: str = "") -> bytes:
     for name in ("socket", "socketpair"):
         code += when(checked[name], only(0, tuple(FAMILIES.values()), EAFNOSUPPORT))
     code += when(checked["personality"], only(0, PERSONALITIES, EPERM))
-    code += when(checked["ioctl"], [load_argument(1), *(step for number in TERMINAL_INPUT.values()
-                                                        for step in when(number, [refuse(EPERM)])), allow()])
+    for name, commands in (("ioctl", TERMINAL_INPUT), ("fcntl", HOLDING)):
+        code += when(checked[name], [load_argument(1), *(step for number in commands.values()
+                                                         for step in when(number, [refuse(EPERM)])), allow()])
     return b"".join(struct.pack("=HBBI", *step) for step in [*code, allow()])
 
 

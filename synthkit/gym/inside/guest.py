@@ -83,6 +83,10 @@ def serve(requests: int, replies: int) -> None:
     editor = Editor(lambda: shell.folder, config["output_bytes"])
     names = Names(config["names"], both_ways=not config["own_namespace"])
     send(replies, {"id": "", "folder": names.hide(shell.folder), "open_file": ""})
+    # It was for what kept the session from starting; the editor could open it.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
     while True:
         line, limit = source.read(shell)
         if not line:

@@ -6,6 +6,7 @@ Only the standard library. The commands, their window and its overlap are MLGym'
 import fnmatch
 import os
 import re
+import signal
 import stat
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -13,12 +14,17 @@ from typing import Any, BinaryIO
 from guest_window import Window
 
 MAX_HITS = 100
+MAX_SECONDS = 15
 MAX_FAULTS = 10
 MAX_FILE_BYTES = 16 << 20
 
 
 class Refusal(Exception):
     """What an editor command answers instead of doing its work."""
+
+
+def give_up(number: int, frame: object) -> None:
+    raise Refusal(f"This took longer than {MAX_SECONDS} seconds: name a smaller folder, or a simpler text.")
 
 
 class Editor:
@@ -31,6 +37,8 @@ class Editor:
 
     def call(self, name: str, args: list[str], text: str | None) -> dict[str, Any]:
         """Run one command. What it refuses or cannot do is its output too, with exit code 1."""
+        signal.signal(signal.SIGALRM, give_up)
+        signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
         try:
             return {"output": self.dispatch(name, args, text), "exit_code": 0, "timed_out": False}
         except Refusal as refusal:
@@ -42,6 +50,8 @@ class Editor:
             output = f"{name}: {error}"
         except RecursionError:
             output = f"{name}: the folders are nested too deeply."
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         return {"output": output, "exit_code": 1, "timed_out": False}
 
     def dispatch(self, name: str, args: list[str], text: str | None) -> str:

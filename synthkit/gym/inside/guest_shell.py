@@ -244,7 +244,9 @@ class Shell:
         code = self.stop()
         self.start()
         note = ENDED.format(code)
-        return {"output": f"{kept.text()}{note}", "exit_code": code}
+        output = kept.text()
+        gap = "\n" if output and not output.endswith("\n") else ""
+        return {"output": f"{output}{gap}{note}", "exit_code": code}
 
     def read_output(self, kept: Output) -> int:
         try:

@@ -18,8 +18,8 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 LEAST_FILE = 4096
 LONGEST_PATH = 3000
 # (private, shared) memory in full, and in shares among those that have it.
-FULL = (("RssAnon:", "VmSwap:"), ("RssShmem:",))
-SHARES = (("Pss_Anon:", "SwapPss:"), ("Pss_Shmem:",))
+FULL = ((b"RssAnon:", b"VmSwap:"), (b"RssShmem:",))
+SHARES = ((b"Pss_Anon:", b"SwapPss:"), (b"Pss_Shmem:",))
 
 
 class Process(NamedTuple):
@@ -114,9 +114,9 @@ def read_shares(pid: int) -> tuple[int, int]:
         return read_full(pid)
 
 
-def read_kinds(path: str, kinds: tuple[tuple[str, ...], tuple[str, ...]]) -> tuple[int, int]:
+def read_kinds(path: str, kinds: tuple[tuple[bytes, ...], tuple[bytes, ...]]) -> tuple[int, int]:
     with open(path, "rb", buffering=0) as file:
-        lines = file.read().decode("utf-8", "replace").splitlines()
+        lines = file.read().split(b"\n")
     private, shared = (sum(int(line.split()[1]) << 10 for line in lines if line.startswith(names)) for names in kinds)
     return private, shared
 
@@ -132,18 +132,22 @@ def measure_mounts(folders: list[str]) -> int:
     for folder in folders:
         with contextlib.suppress(OSError):
             info = os.statvfs(folder)
-            used += (info.f_blocks - info.f_bfree) * info.f_frsize
+            used += (info.f_blocks - info.f_bfree) * info.f_frsize + (info.f_files - info.f_ffree) * LEAST_FILE
     return used
 
 
 def measure_segments() -> int:
     """Shared memory of System V, which lives on without a process."""
+    return sum_column("shm", "rss") + sum_column("msg", "cbytes")
+
+
+def sum_column(kind: str, name: str) -> int:
     try:
-        with open("/proc/sysvipc/shm", encoding="ascii") as file:
+        with open(f"/proc/sysvipc/{kind}", encoding="ascii") as file:
             rows = [line.split() for line in file]
     except OSError:
         return 0
-    column = rows[0].index("rss") if rows else 0
+    column = rows[0].index(name) if rows else 0
     return sum(int(row[column]) for row in rows[1:])
 
 

@@ -6,12 +6,14 @@ is trusted here; replies are JSON of plain data, for the submission is not. An a
 changes it changes nothing of the evaluation's. What is not plain data stays with the submission and is named by number.
 """
 
+import builtins
 import os
 import sys
 
 REQUESTS, REPLIES = ".synthkit-requests", ".synthkit-replies"
 MAX_REPLY_BYTES = 64 << 20
 ATOMS = frozenset([type(None), bool, int, float, complex, str, bytes])
+BUILTINS = frozenset(dir(builtins))
 SEQUENCES = frozenset([list, tuple, set, frozenset])
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -79,15 +81,19 @@ class Link:
             raise SubmissionError(f"the submission answers with something else than data: {error}") from error
 
 
-def reach(module: str) -> Callable[[str], Any]:
-    """`__getattr__` of a module that stands for the submission's module of this name."""
+def reach(module: str, taken: frozenset[str] = frozenset()) -> Callable[[str], Any]:
+    """`__getattr__` of a module that stands for the submission's module of this name.
+
+    A star import gets none of the names in `taken`, nor a builtin: they would come to stand for the evaluation's own.
+    """
     link = get_link()
     number = link.ask("import", link.cpu, module)._number
 
     def get(name: str) -> Any:
         if name.startswith("__") and name != "__all__":
             raise AttributeError(name)
-        return link.ask("get", number, name)
+        value = link.ask("get", number, name)
+        return [str(one) for one in value if one not in taken | BUILTINS] if name == "__all__" else value
 
     return get
 

@@ -228,6 +228,8 @@ def become_program(request: Request, guest: Guest) -> None:
         for name, limit in guest.limits.items():
             set_limit(getattr(resource, f"RLIMIT_{name}"), limit)
         filter_calls(guest.filter)
+        # Without it a program cannot read its own /proc entries.
+        LIBC.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
         code = program.run(request.executable, request.args)
     finally:
         if code < 0:
@@ -238,14 +240,14 @@ def become_program(request: Request, guest: Guest) -> None:
 
 def drop_rights() -> None:
     """Entering a user namespace gives all capabilities in it: the program gets none, for good."""
+    # Until the filter is on, nobody in the sandbox may look into this process.
+    LIBC.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     for capability in range(64):
         LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
     LIBC.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     if LIBC.capset(header, (ctypes.c_uint32 * 6)()) or LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         os._exit(126)
-    # The kernel took this away when the rights changed; without it a program cannot read its own /proc entries.
-    LIBC.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def filter_calls(steps: bytes) -> None:
