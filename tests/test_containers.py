@@ -60,8 +60,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
         write_image(folder / "image.tar")
         made = subprocess.run(["podman", "import", str(folder / "image.tar"), IMAGE], capture_output=True, text=True)
-        tried = subprocess.run(["podman", "run", "--rm", "--pull", "never", "--network", "none", "--ulimit", "nofile=64:64", "--ulimit",
-                                "nproc=999:999", IMAGE, "python3", "-V"], capture_output=True, text=True)
+        command = ["podman", "run", "--rm", "--pull", "never", "--network", "none", "--ulimit", "nofile=64:64",
+                   "--ulimit", "nproc=999:999", IMAGE, "python3", "-V"]
+        tried = subprocess.run(command, capture_output=True, text=True)
         if tried.returncode:
             pytest.skip(f"podman runs no container here: {(made.stderr + tried.stderr).strip()[-300:]}")
         yield IMAGE
