@@ -113,7 +113,7 @@ def test_a_session_in_a_container(session: Sandbox, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("attempt", ["echo > /etc/x", "mount -t tmpfs none /mnt", "echo >/dev/tcp/127.0.0.1/80",
-                                     "cat /run/synthkit/../../root/.ssh/id", "touch /run/synthkit/x"])
+                                     "cat /run/synthkit/../../home/*/.ssh/id", "touch /run/synthkit/x"])
 def test_what_is_not_allowed(session: Sandbox, attempt: str) -> None:
     assert session.run(attempt, 20).exit_code not in (0, None)
 

@@ -28,7 +28,7 @@ ATTACKS = [
     read_labels("namespace of the first process", "Operation not permitted|Permission denied",
                 "nsenter -t 1 -m cat @SECRET@"),
     read_labels("/proc/PID/root of every process", "Permission denied|No such file",
-                "cat /proc/1/root/@SECRET@; for p in /proc/[0-9]*; do cat $p/root/@SECRET@ $p/cwd/data/answers.csv; "
+                "cat /proc/1/root*/@SECRET@; for p in /proc/[0-9]*; do cat $p/root*/@SECRET@ $p/cwd/data/answers.csv; "
                 "done"),
     read_labels("environment of every process", "^PATH=.*/run/synthkit/bin",
                 "env; set; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'"),
