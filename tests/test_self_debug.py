@@ -61,6 +61,8 @@ FLAWS: list[tuple[str, str, dict[str, str], str]] = [
     ("baseline", "no_submission", {"baseline_py": swap(BASELINE, '"submission.csv"', '"out.csv"')}, "without"),
     ("baseline", "bad_submission", {"baseline_py": swap(BASELINE, ".to_csv(", ".head(3).to_csv(")}, "missing"),
     ("evaluate", "evaluate_failed", {"evaluate_py": swap(EVALUATE, "species_y", "kind_y")}, "KeyError"),
+    ("evaluate", "evaluate_failed", {"evaluate_py": "import os\nos.kill(os.getppid(), 9)\n" + EVALUATE}, "exit code"),
+    ("evaluate", "evaluate_timeout", {"evaluate_py": "while True:\n    pass\n"}, "timed out after 1 s"),
     ("evaluate", "evaluate_output", {"evaluate_py": "print('Scoring')\n" + EVALUATE}, "Scoring"),
     ("evaluate", "wrong_metric", {"evaluate_py": swap(EVALUATE, '{"accuracy"', '{"acc"')}, "'accuracy'"),
     ("evaluate", "metric_mismatch", {"evaluate_py": swap(EVALUATE, ": accuracy_score", ": 1 - accuracy_score")}, "0"),

@@ -17,6 +17,9 @@ LIBRARY = Path(__file__).resolve().parent / "library"
 TEMPLATES = LIBRARY / "templates"
 
 TaskFile = Literal["description", "baseline_py", "evaluate_py"]
+# The gates of stage 04 that a teacher's code can meet, and what the first one says of data.
+Gate = Literal["static", "baseline", "evaluate", "oracle", "corrupt", "order", "headroom", "scores"]
+LeakReason = Literal["leak_feature", "leak_id", "leak_order", "leak_duplicates"]
 
 
 class Strict(BaseModel):
@@ -52,8 +55,8 @@ class Flaw(Strict):
     """
 
     kind: str
-    gate: str
-    reason: str
+    gate: Gate
+    reason: str = Field(pattern="^[a-z_]+$")
     file: TaskFile
     right: str = Field(min_length=1)
     wrong: str
@@ -80,6 +83,7 @@ class Entry(Strict):
     dataset: DatasetIdea
     plan: Plan | None = None
     flaws: list[Flaw] = []
+    leak: LeakReason | None = Field(None, description="why stage 04 has to refuse the plan for good, whatever the code")
 
     def good_files(self) -> dict[str, str]:
         """Description, baseline and evaluation without a flaw."""

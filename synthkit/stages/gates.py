@@ -14,22 +14,22 @@ import numpy as np
 from pydantic import BaseModel
 
 from synthkit.core.errors import TaskError
-from synthkit.gym.backends.session_files import WORKSPACE
 from synthkit.gym.csv_form import Part, check_form
-from synthkit.gym.sandbox import Result, Sandbox, open_sandbox
-from synthkit.gym.scoring import run_baseline, score_submission
+from synthkit.gym.sandbox import Result
+from synthkit.gym.scoring import run_baseline
 from synthkit.gym.task import Task
-from synthkit.gym.workspace import run_script
+from synthkit.gym.workspace import place_files, take_file
+from synthkit.stages.bench import Run, lay_out_part, try_evaluation
 from synthkit.stages.drafting import write_draft
 from synthkit.stages.leaks import find_leak
 from synthkit.stages.metrics import share_of_way
 from synthkit.stages.static_checks import Refused, check_static
-from synthkit.stages.trial import Difficulty, Scores, Trial, lay_out_bench, make_corrupt, own_score, read_table
+from synthkit.stages.trial import Difficulty, Ran, Scores, Trial, lay_out_bench, own_score, read_table
 
 EVIDENCE_CHARS = 3000
 CLOSE = 1e-6
 REFERENCE = Path(__file__).with_name("reference.py")
-REFERENCE_MODELS = ("boosting", "trees", "linear")
+REFERENCE_ANSWERS = ("reference_boosting", "reference_trees", "reference_linear")
 
 
 class Verdict(BaseModel):
@@ -76,11 +76,14 @@ def check_baseline(trial: Trial) -> None:
 
 def check_evaluation(trial: Trial) -> None:
     """evaluate.py prints one JSON object with the metric, the same each time, and agrees with scikit-learn."""
-    lay_out_bench(trial, trial.bench)
-    with open_sandbox(trial.bench, trial.sandbox) as sandbox:
-        trial.values = {name: evaluate(trial, sandbox, name) for name in trial.submissions}
-        again = evaluate(trial, sandbox, "baseline")
-        check_elsewhere(trial, sandbox)
+    lay_out_bench(trial)
+    sound, broken = ({name: Run(f"submissions/{name}.csv") for name in names}
+                     for names in (trial.submissions, trial.corrupt))
+    again, elsewhere = Run("submissions/baseline.csv"), Run("submissions/baseline.csv", folder="/")
+    trial.ran = try_evaluation(trial, sound | {"again": again, "elsewhere": elsewhere} | broken)
+    trial.values = {name: read_value(trial, trial.ran[name]) for name in trial.submissions}
+    again = read_value(trial, trial.ran["again"])
+    check_elsewhere(trial.ran["elsewhere"])
     if again != trial.values["baseline"]:
         raise Refused("not_deterministic", f"evaluate.py gave {trial.values['baseline']} and then {again} for the "
                       "same submission")
@@ -92,13 +95,11 @@ def check_evaluation(trial: Trial) -> None:
                           f"scikit-learn's {trial.proposal.metric} is {own:.6g}")
 
 
-def check_elsewhere(trial: Trial, sandbox: Sandbox) -> None:
+def check_elsewhere(ran: Ran) -> None:
     """MLGym runs evaluate.py in the folder where the agent happens to be."""
-    command = f"(cd / && python {WORKSPACE}/evaluate.py --submission_file {WORKSPACE}/submissions/baseline.csv)"
-    result = sandbox.run(command, trial.time_limit_s)
-    if result.exit_code != 0:
+    if ran.exit_code != 0:
         raise Refused("needs_folder", f"evaluate.py works in the task's folder only; from another one it says:\n"
-                      f"{result.output}")
+                      f"{ran.output}")
 
 
 def check_oracle(trial: Trial) -> None:
@@ -113,12 +114,11 @@ def check_oracle(trial: Trial) -> None:
 
 def check_corrupt(trial: Trial) -> None:
     """evaluate.py refuses broken submissions by itself: outside of this kit nothing else would."""
-    accepted = []
-    with open_sandbox(trial.bench, trial.sandbox) as sandbox:
-        for name in make_corrupt(trial):
-            result = sandbox.run(f"python evaluate.py --submission_file submissions/{name}.csv", trial.time_limit_s)
-            if result.exit_code == 0:
-                accepted.append(f"{name}: {result.output.strip()[:200]}")
+    for name in trial.corrupt:
+        if trial.ran[name].timed_out:
+            require_success("evaluate", trial.ran[name], trial.time_limit_s)
+    accepted = [f"{name}: {trial.ran[name].output.strip()[:200]}" for name in trial.corrupt
+                if trial.ran[name].exit_code == 0]
     if accepted:
         raise Refused("accepts_corrupt", "evaluate.py exits with 0 for corrupt submissions:\n" + "\n".join(accepted))
 
@@ -136,10 +136,11 @@ def check_order(trial: Trial) -> None:
 def check_headroom(trial: Trial) -> None:
     """One of three generic models on all columns beats the baseline."""
     files = {**trial.loaded_task().public_files(), REFERENCE.name: REFERENCE}
-    command = f"python {REFERENCE.name} {trial.proposal.task_kind}"
-    kept = [f"reference_{name}.csv" for name in REFERENCE_MODELS]
-    result, answers = run_script(files, command, trial.sandbox, trial.time_limit_s, keep=kept)
-    require_success("reference", result, trial.time_limit_s)
+    place_files({f"{REFERENCE.stem}/{name}": path for name, path in files.items()}, trial.bench, replace=True)
+    command = f"(cd {REFERENCE.stem} && python {REFERENCE.name} {trial.proposal.task_kind})"
+    require_success("reference", trial.session.run(command, trial.time_limit_s), trial.time_limit_s)
+    left = {name: take_file(trial.bench, f"{REFERENCE.stem}/{name}.csv") for name in REFERENCE_ANSWERS}
+    answers = {name: answer for name, answer in left.items() if answer is not None}
     values = {name: own_score(trial, answer) for name, answer in answers.items()}
     ways = {name: way_to_perfect(trial, value) for name, value in values.items()}
     floor, best = way_to_perfect(trial, trial.values["baseline"]), max(ways, key=lambda name: ways[name])
@@ -148,32 +149,30 @@ def check_headroom(trial: Trial) -> None:
                       f"{trial.values['baseline']:.6g}: a simpler baseline is needed")
     trial.reference = answers[best]
     trial.difficulty = Difficulty(
-        share=round(sum(way > floor for way in ways.values()) / len(REFERENCE_MODELS), 4),
-        gain=round((ways[best] - floor) / (1 - floor), 4), model=best.removeprefix("reference_").removesuffix(".csv"))
+        share=round(sum(way > floor for way in ways.values()) / len(REFERENCE_ANSWERS), 4),
+        gain=round((ways[best] - floor) / (1 - floor), 4), model=best.removeprefix("reference_"))
 
 
 def measure_scores(trial: Trial) -> None:
-    """The scores that the task will carry, made by the same scoring that an agent's submissions get."""
-    baseline = trial.submissions["baseline"]
-    trial.scores = Scores(
-        trivial=score_part(trial, "trivial", trial.submissions["trivial"], "private"),
-        baseline_public=score_part(trial, "baseline", baseline, "public"),
-        baseline_private=score_part(trial, "baseline", baseline, "private"),
-        reference=score_part(trial, "reference", trial.reference, "private"),
-        perfect=trial.metric.perfect,
-    )
+    """The scores that the task will carry, on the halves of the rows that an agent's submissions are scored on."""
+    answers = {"trivial": trial.submissions["trivial"], "baseline": trial.submissions["baseline"],
+               "reference": trial.reference}
+    parts: list[tuple[str, Part]] = [("trivial", "private"), ("baseline", "public"), ("baseline", "private"),
+                                     ("reference", "private")]
+    ran = try_evaluation(trial, {f"{name}_{part}": lay_out_part(trial, name, answers[name], part)
+                                 for name, part in parts})
+    for name, part in parts:
+        said = ran[f"{name}_{part}"]
+        if said.exit_code != 0:
+            raise Refused("not_scored", f"the {name} submission gets no score on the {part} rows: {said.output}")
+    values = {name: read_value(trial, said) for name, said in ran.items()}
+    trial.scores = Scores(trivial=values["trivial_private"], baseline_public=values["baseline_public"],
+                          baseline_private=values["baseline_private"], reference=values["reference_private"],
+                          perfect=trial.metric.perfect)
 
 
-def score_part(trial: Trial, name: str, submission: bytes, part: Part) -> float:
-    score = score_submission(trial.loaded_task(), submission, part, trial.sandbox)
-    if score.metrics is None:
-        raise Refused("not_scored", f"the {name} submission gets no score on the {part} rows: {score.message}")
-    return score.metrics[trial.proposal.metric]
-
-
-def evaluate(trial: Trial, sandbox: Sandbox, name: str) -> float:
-    """evaluate.py's number for one of the bench's submissions. Raises Refused when it prints anything else."""
-    result = sandbox.run(f"python evaluate.py --submission_file submissions/{name}.csv", trial.time_limit_s)
+def read_value(trial: Trial, result: Ran) -> float:
+    """evaluate.py's number for a submission. Raises Refused when it failed or printed anything else."""
     require_success("evaluate", result, trial.time_limit_s)
     try:
         metrics = json.loads(result.output)
@@ -189,7 +188,7 @@ def evaluate(trial: Trial, sandbox: Sandbox, name: str) -> float:
     return float(value)
 
 
-def require_success(script: str, result: Result, limit_s: float) -> None:
+def require_success(script: str, result: Result | Ran, limit_s: float) -> None:
     if result.timed_out:
         raise Refused(f"{script}_timeout", f"{script}.py timed out after {limit_s:g} seconds. Its output:\n"
                       f"{result.output}")

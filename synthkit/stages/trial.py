@@ -3,8 +3,9 @@
 import io
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from synthkit.core.params import SandboxParams
 from synthkit.gym.folders import open_folder
+from synthkit.gym.sandbox import Sandbox, open_sandbox
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import place_files
 from synthkit.stages.forms import TaskCode
@@ -35,6 +37,15 @@ class Scores(BaseModel):
     perfect: float
 
 
+class Ran(BaseModel):
+    """How one run of evaluate.py ended, as repeat_runs.py tells it."""
+
+    name: str
+    exit_code: int | None
+    timed_out: bool
+    output: str
+
+
 class Difficulty(BaseModel):
     """How hard it is to beat the baseline: share of the generic models that do, and what the best one gains.
 
@@ -50,7 +61,8 @@ class Difficulty(BaseModel):
 class Trial:
     """What the gates of one attempt work on, and what they find out on the way.
 
-    `values` holds evaluate.py's scores of `submissions` on all test rows, by the same names.
+    `values` holds evaluate.py's scores of `submissions` on all test rows, by the same names; `ran` how its runs on
+    the bench ended. What is open when the trial ends, `closing` closes.
     """
 
     proposal: Proposal
@@ -62,9 +74,11 @@ class Trial:
     leak: float
     seed: int
     sandbox: SandboxParams
+    closing: ExitStack
     task: Task | None = None
     submissions: dict[str, bytes] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
+    ran: dict[str, Ran] = field(default_factory=dict)
     reference: bytes = b""
     difficulty: Difficulty | None = None
     scores: Scores | None = None
@@ -74,9 +88,18 @@ class Trial:
         """Where evaluate.py is tried, with the answers beside it."""
         return self.folder / "bench"
 
-    @property
+    @cached_property
+    def session(self) -> Sandbox:
+        """The sandbox on the bench: one for all that is tried there."""
+        return self.closing.enter_context(open_sandbox(self.bench, self.sandbox))
+
+    @cached_property
     def answers(self) -> pd.DataFrame:
         return pd.read_csv(self.data / "answers.csv")
+
+    @cached_property
+    def corrupt(self) -> dict[str, bytes]:
+        return make_corrupt(self)
 
     @property
     def metric(self) -> Metric:
@@ -91,18 +114,17 @@ class Trial:
 def open_trial(proposal: Proposal, code: TaskCode, data: Path, *, time_limit_s: int, margin: float, leak: float,
                seed: int, sandbox: SandboxParams) -> Iterator[Trial]:
     """A trial in a temporary folder, which goes when it ends."""
-    with open_folder() as folder:
+    with open_folder() as folder, ExitStack() as closing:
         yield Trial(proposal, code, data, Path(folder), time_limit_s, margin, leak,
-                    derive_seed(seed, "trial", proposal.task_id), sandbox)
+                    derive_seed(seed, "trial", proposal.task_id), sandbox, closing)
 
 
-def lay_out_bench(trial: Trial, folder: Path) -> None:
+def lay_out_bench(trial: Trial) -> None:
     """evaluate.py, the data with the answers, and every submission that the evaluation is tried on."""
-    task = trial.loaded_task()
     trial.submissions["trivial"] = (trial.data / "sample_submission.csv").read_bytes()
     trial.submissions |= make_sound(trial)
-    files = {f"submissions/{name}.csv": content for name, content in (trial.submissions | make_corrupt(trial)).items()}
-    place_files({**task.all_files(), **files}, folder)
+    files = {f"submissions/{name}.csv": content for name, content in (trial.submissions | trial.corrupt).items()}
+    place_files({**trial.loaded_task().all_files(), **files}, trial.bench)
 
 
 def make_sound(trial: Trial) -> dict[str, bytes]:
