@@ -119,7 +119,10 @@ def serve(pipe: Connection, latency_s: float) -> None:
         await server.serve_forever()
 
     def tell() -> None:
-        pipe.recv()
+        try:
+            pipe.recv()
+        except EOFError:
+            sys.exit()
         meter.move(0)
         pipe.send((meter.count, meter.load))
 

@@ -1,6 +1,7 @@
 """The Hub client against a Hub on loopback: pinned commits, typed refusals, faults on the way, tidy caches."""
 
 import errno
+import hashlib
 import json
 import os
 import socket
@@ -94,11 +95,13 @@ def test_a_dataset_is_verified_pinned_fetched_once_and_read(site: Site, tmp_path
     assert info.card == "# Heights\nOf people."
     assert not any("train.csv" in request for request in site.seen), "data fetched before the checks were done"
     client.fetch(info, tmp_path / "data")
-    client.fetch(info, tmp_path / "data")
+    (file,) = client.fetch(info, tmp_path / "data").files
+    content = (tmp_path / "data" / "people__heights" / ("a" * 12) / "train.csv").read_bytes()
+    assert (file.path, file.sha256) == ("train.csv", hashlib.sha256(content).hexdigest())
     open_hub(site).fetch(info, tmp_path / "data")
     fetched = [request for request in site.seen if request.startswith("GET /datasets") and "train.csv" in request]
     assert len(fetched) == 1 and f"/resolve/{'a' * 40}/" in fetched[0]
-    pd.testing.assert_frame_equal(client.load_frame(info), pd.DataFrame({"age": [3, 9], "height": [95, 133]}))
+    pd.testing.assert_frame_equal(client.load_frame(info)[0], pd.DataFrame({"age": [3, 9], "height": [95, 133]}))
 
 
 def test_a_commit_that_is_gone_is_no_data(site: Site, tmp_path: Path) -> None:
@@ -223,7 +226,7 @@ def test_all_that_is_kept_lies_in_the_runs_folder_or_our_cache_and_no_bar_is_sho
         "client = HubClient(HubParams(endpoint=sys.argv[1]))\n"
         f"info = client.verify({NAME!r}, ['mit'], 'refuse', 1)\n"
         "client.fetch(info, Path('run'))\n"
-        "print(len(client.load_frame(info)))\n"
+        "print(len(client.load_frame(info)[0]))\n"
     )
     for name in ("home", "work"):
         (tmp_path / name).mkdir()

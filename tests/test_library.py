@@ -24,7 +24,7 @@ from synthkit.stages.forms import TaskCode, TaskPlan
 from synthkit.stages.grid import read_grid
 from synthkit.stages.materialise import apply_plan, check_plan, clean_frame, split_frame, write_files
 from synthkit.stages.metrics import build_metrics, share_of_way
-from synthkit.stages.similarity import find_twin
+from synthkit.stages.similarity import TextIndex
 from synthkit.stages.static_checks import Refused, check_static
 
 REFUSALS = {  # What stage 02 has to say of each topic that never becomes a task.
@@ -153,10 +153,10 @@ def test_the_library_is_wide_enough():
 def test_topics_differ_and_rewordings_do_not():
     texts: list[str] = []
     for entry in load_library().values():
-        assert find_twin(f"{entry.title}. {entry.summary}", texts, 0.6)[0] is None, entry.slug
+        assert TextIndex(texts).find_twin(f"{entry.title}. {entry.summary}", 0.6)[0] is None, entry.slug
         texts.append(f"{entry.title}. {entry.summary}")
         if entry.rewording:
-            assert find_twin(f"{entry.rewording}. {entry.summary}", texts, 0.8)[0] == len(texts) - 1
+            assert TextIndex(texts).find_twin(f"{entry.rewording}. {entry.summary}", 0.8)[0] == len(texts) - 1
             assert find_topic(entry.rewording) is entry
 
 

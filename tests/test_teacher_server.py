@@ -18,7 +18,7 @@ from synthkit.offline.library import load_library
 from synthkit.offline.teacher_server import MODEL, open_teacher
 from synthkit.stages.forms import DatasetProposal, TaskCode, TaskPlan
 from synthkit.stages.grid import Cell
-from synthkit.stages.similarity import find_twin
+from synthkit.stages.similarity import TextIndex
 from synthkit.stages.topics import TopicBatch
 
 TWO_FLAWS = "digits-top-half"
@@ -93,7 +93,7 @@ def test_now_and_then_a_topic_comes_again_in_other_words(client):
     again = [topic for reply in replies for topic in reply]
     assert 0 < len(again) < 12
     originals = [f"{entry.title}. {entry.summary}" for entry in load_library().values()]
-    assert all(find_twin(f"{topic.title}. {topic.summary}", originals, 0.8)[0] is not None for topic in again)
+    assert all(TextIndex(originals).find_twin(f"{topic.title}. {topic.summary}", 0.8)[0] is not None for topic in again)
 
 
 def test_proposal_and_plan_belong_to_the_topic(client):

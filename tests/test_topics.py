@@ -14,7 +14,7 @@ from synthkit.core.runs import Stage, open_stage
 from synthkit.stages import topics
 from synthkit.stages.grid import Cell, Grid, deal_cells, read_grid
 from synthkit.stages.harvest import Batch, RejectedIdea
-from synthkit.stages.similarity import find_twin
+from synthkit.stages.similarity import TextIndex
 
 WORDS = "river glass parliament yeast comet violin granite tariff orchid lantern turbine meadow saddle copper".split()
 NAMES = {"Area": "area", "Modality": "modality", "Task type": "task_type", "Difficulty": "difficulty"}
@@ -109,6 +109,6 @@ def test_an_unfit_grid_is_named(tmp_path: Path) -> None:
 
 def test_twins_are_found_by_words_not_by_spelling() -> None:
     others = ["Predict the yield of wheat fields from weather", "Count visits to a doctor"]
-    assert find_twin("PREDICT the yield of wheat-fields, from weather!", others, 0.8) == (0, 1.0)
-    assert find_twin("Predict the yield of wheat fields from the weather", others, 0.6)[0] == 0
-    assert find_twin("Classify the species of an iris", others, 0.6)[0] is None
+    assert TextIndex(others).find_twin("PREDICT the yield of wheat-fields, from weather!", 0.8) == (0, 1.0)
+    assert TextIndex(others).find_twin("Predict the yield of wheat fields from the weather", 0.6)[0] == 0
+    assert TextIndex(others).find_twin("Classify the species of an iris", 0.6)[0] is None

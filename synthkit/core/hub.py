@@ -6,6 +6,7 @@ that speak the Hub's protocol; against the real Hub it could not be tried where 
 """
 
 import fnmatch
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -44,8 +45,11 @@ class Candidate:
 
 
 class HubFile(BaseModel):
+    """A file of the pinned commit; `sha256` is of what was fetched, '' before that."""
+
     path: str
     size: int
+    sha256: str = ""
 
 
 class DatasetInfo(BaseModel):
@@ -138,26 +142,31 @@ class HubClient:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
         return DatasetCard(text, ignore_metadata_errors=True).text.strip()
 
-    def fetch(self, info: DatasetInfo, dest: Path) -> Path:
-        """Download the data files of the pinned commit below `dest`; files that are there are not fetched again."""
+    def fetch(self, info: DatasetInfo, dest: Path) -> DatasetInfo:
+        """Download the data files of the pinned commit below `dest`; files that are there are not fetched again.
+
+        Returns the dataset with the hashes of its files.
+        """
         folder = dest / info.id.replace("/", "__") / info.revision[:12]
         with self.locks.setdefault(info.id, threading.Lock()):
             for file in info.files:
                 if not (folder / file.path).exists():
                     self._download(info.id, file.path, info.revision, local_dir=folder)
         self.folders[info.id] = folder
-        return folder
+        return info.model_copy(update={"files": [
+            file.model_copy(update={"sha256": hash_file(folder / file.path)}) for file in info.files]})
 
-    def load_frame(self, info: DatasetInfo, split: str | None = None) -> "pd.DataFrame":
-        """A fetched dataset as a table: one split, or with None all splits one after the other."""
+    def load_frame(self, info: DatasetInfo) -> "tuple[pd.DataFrame, dict[str, int]]":
+        """A fetched dataset as one table, its splits one after the other, and the number of rows of each."""
         from datasets import Dataset, concatenate_datasets, disable_progress_bars
 
         disable_progress_bars()
-        paths = info.splits[split] if split else [p for paths in info.splits.values() for p in paths]
         folder = self.folders[info.id]
-        parts = [read_file(Dataset, folder / path, folder / ".arrow") for path in paths]
+        parts = {split: [read_file(Dataset, folder / path, folder / ".arrow") for path in paths]
+                 for split, paths in info.splits.items()}
+        rows = {split: sum(part.num_rows for part in group) for split, group in parts.items()}
         try:
-            return concatenate_datasets(parts).to_pandas()
+            return concatenate_datasets([part for group in parts.values() for part in group]).to_pandas(), rows
         except (ValueError, TypeError) as error:
             raise HubError("no_data", f"{info.id}: its files are not parts of one table: {str(error)[:200]}") from error
 
@@ -189,6 +198,11 @@ class HubClient:
 
     def _explain(self, error: Exception, dataset_id: str) -> Exception:
         return explain_error(error, dataset_id, f"the Hub at {self.endpoint}", self.params.token_env)
+
+
+def hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def explain_error(error: Exception, name: str, where: str, token_env: str) -> Exception:

@@ -26,13 +26,11 @@ from synthkit.stages.proposals import (
     build_plan_prompt,
     build_proposal_prompt,
     data_folder,
-    find_dataset,
     open_desk,
     params_of,
-    profile_found,
     propose,
 )
-from synthkit.stages.similarity import find_twin
+from synthkit.stages.similarity import TextIndex
 
 SAME_TASK = 0.8  # TF-IDF cosine of two tasks' texts from which they say the same.
 
@@ -47,10 +45,10 @@ def show_prompt(stage: Stage, topic: Topic) -> list[dict[str, str]]:
     desk = open_desk(stage)
     first = build_proposal_prompt(topic)
     try:
-        found = find_dataset(desk, ask(desk, topic, first, DatasetProposal))
+        found = desk.library.find(ask(desk, topic, first, DatasetProposal))
     except (HubError, ReplyError):
         return first
-    return first + build_plan_prompt(topic, found.info, profile_found(stage, topic, found))
+    return first + build_plan_prompt(stage, topic, found.source)
 
 
 def preview(stage: Stage, n: int = 2) -> list[dict[str, Any]]:
@@ -87,21 +85,18 @@ def drop_twins(rows: list[Proposal], max_twins: int) -> tuple[list[Proposal], li
     """
     kept: list[Proposal] = []
     dropped: list[Rejected] = []
+    groups: dict[tuple[str, str, str], tuple[TextIndex, list[str]]] = {}
     for row in rows:
-        twins = [other.task_id for other in kept if is_twin(row, other)]
+        texts, ids = groups.setdefault((row.dataset.id, row.target, row.metric), (TextIndex(), []))
+        twins = [ids[at] for at, closeness in enumerate(texts.compare(describe(row))) if closeness >= SAME_TASK]
         if len(twins) < max_twins:
             kept.append(row)
+            texts.add(describe(row))
+            ids.append(row.task_id)
             continue
         dropped.append(Rejected(topic_id=row.topic_id, title=row.topic_title, reason="same_task", named=row.named,
                                 detail=f"{row.task_id} says what {', '.join(twins)} says"))
     return kept, dropped
-
-
-def is_twin(row: Proposal, other: Proposal) -> bool:
-    same = all(getattr(row, name) == getattr(other, name) for name in ("target", "metric"))
-    if not same or row.dataset.id != other.dataset.id:
-        return False
-    return find_twin(describe(row), [describe(other)], SAME_TASK)[0] is not None
 
 
 def describe(row: Proposal) -> str:

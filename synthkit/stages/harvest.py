@@ -1,11 +1,11 @@
 """What a list of replies amounts to: topics that were kept, ideas that repeat one, and what never came."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PrivateAttr
 
 from synthkit.stages.forms import Text
 from synthkit.stages.grid import Cell
 from synthkit.stages.seeds import make_slug
-from synthkit.stages.similarity import find_twin
+from synthkit.stages.similarity import TextIndex
 
 
 class TopicIdea(Cell):
@@ -53,6 +53,7 @@ class Harvest(BaseModel):
     lost: dict[str, int] = {}
     requested: int = 0
     idle: int = 0
+    _texts: TextIndex = PrivateAttr(default_factory=TextIndex)
 
 
 def collect(batches: list[Batch], similarity: float, harvest: Harvest) -> Harvest:
@@ -69,8 +70,9 @@ def collect(batches: list[Batch], similarity: float, harvest: Harvest) -> Harves
 
 def judge(harvest: Harvest, idea: TopicIdea, number: int, threshold: float) -> None:
     """Keep an idea as the next topic, or reject it as a near-duplicate of one that is kept."""
-    twin, similarity = find_twin(text_of(idea), [text_of(topic) for topic in harvest.topics], threshold)
+    twin, similarity = harvest._texts.find_twin(text_of(idea), threshold)
     if twin is None:
+        harvest._texts.add(text_of(idea))
         ordinal = len(harvest.topics) + 1
         harvest.topics.append(Topic(id=f"t{ordinal:03d}-{make_slug(idea.title)}", **idea.model_dump()))
         return

@@ -20,6 +20,7 @@ MAX_CLASSES = 50
 NEARLY_ALL = 0.98  # A target that has one value in so many rows is constant.
 LAGS = 3  # Past values given to a solver when a series has no other column.
 MAX_LAG = 24  # Past values are looked for among a table's columns up to this distance.
+LOOK = 40  # Rows that are looked at first for that.
 MAX_BLOCK = 0.4  # At most this share of a series is set aside to choose test rows from.
 
 
@@ -152,17 +153,20 @@ def split_by_time(frame: pd.DataFrame, plan: TaskPlan, n_train: int,
 
 def find_lags(ordered: pd.DataFrame, names: list[str], target: str) -> set[int]:
     """The distances at which a column repeats the target of an earlier row."""
-    values = ordered[target]
-    found = set()
-    for name in names:
-        if is_numeric_dtype(ordered[name]) and is_numeric_dtype(values):
-            found |= {lag for lag in range(1, MAX_LAG + 1) if repeats(ordered[name], values.shift(lag))}
-    return found
+    if not is_numeric_dtype(ordered[target]):
+        return set()
+    values = ordered[target].to_numpy(float)
+    columns = [ordered[name].to_numpy(float) for name in names if is_numeric_dtype(ordered[name])]
+    return {lag for lag in range(1, MAX_LAG + 1) if any(repeats(column[lag:], values[:-lag]) for column in columns)}
 
 
-def repeats(column: pd.Series, past: pd.Series) -> bool:
-    known = past.notna() & column.notna()
-    return bool(known.any() and past[known].nunique() > 2 and np.isclose(column[known], past[known]).mean() > 0.95)
+def repeats(column: np.ndarray, past: np.ndarray) -> bool:
+    known = ~np.isnan(past) & ~np.isnan(column)
+    column, past = column[known], past[known]
+    # Most columns are told from the first rows.
+    if not len(past) or np.isclose(column[:LOOK], past[:LOOK]).mean() < 0.5:
+        return False
+    return len(np.unique(past)) > 2 and bool(np.isclose(column, past).mean() > 0.95)
 
 
 def choose_apart(start: int, end: int, lags: set[int]) -> list[int]:

@@ -1,7 +1,5 @@
 """What a prompt tells about a table: one line for each column, and a few real rows."""
 
-from dataclasses import dataclass
-
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
@@ -10,23 +8,18 @@ MAX_CELL = 80
 COMMON = 6
 
 
-@dataclass(frozen=True)
-class Profile:
-    """`columns`: name, kind, range or values, missing; `sample`: rows as CSV."""
-
-    n_rows: int
-    columns: list[str]
-    sample: str
-
-
-def profile_frame(frame: pd.DataFrame, n_sample: int, seed: int) -> Profile:
-    """Describe a table: statistics of all its rows, and `n_sample` of them drawn by the seed, in their order."""
-    shown = frame.iloc[:, :MAX_COLUMNS]
-    columns = [describe_column(str(name), shown[name]) for name in shown.columns]
+def describe_columns(frame: pd.DataFrame) -> list[str]:
+    """One line for each column, with statistics of all rows."""
+    columns = [describe_column(str(name), frame[name]) for name in frame.columns[:MAX_COLUMNS]]
     if frame.shape[1] > MAX_COLUMNS:
         columns.append(f"and {frame.shape[1] - MAX_COLUMNS} more columns of the same kind")
-    rows = shown.sample(min(n_sample, len(shown)), random_state=seed).sort_index()
-    return Profile(len(frame), columns, to_short_csv(rows))
+    return columns
+
+
+def sample_rows(frame: pd.DataFrame, n: int, seed: int) -> str:
+    """`n` rows drawn by the seed, in their order, as CSV."""
+    shown = frame.iloc[:, :MAX_COLUMNS]
+    return to_short_csv(shown.sample(min(n, len(shown)), random_state=seed).sort_index())
 
 
 def describe_column(name: str, values: pd.Series) -> str:
