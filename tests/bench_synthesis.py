@@ -3,7 +3,8 @@
 N topics (1,000) go through the stages as they are, against the embedded Hub and a teacher on loopback that
 answers each request after LATENCY_S (0.2) seconds, 64 at a time; its answers come from the library, under titles made
 up by counting. Prints a JSON line for each stage: seconds, requests, the share of the 64 slots that the teacher saw in
-use, CPU seconds of the kit and of the teacher, and the kit's memory (MiB) after a tenth of the stage and at its most.
+use and of the time in which any was, CPU seconds of the kit and of the teacher, and the kit's memory (MiB) at the end
+of each fifth of the stage.
 """
 
 import asyncio
@@ -33,14 +34,15 @@ TOPIC = re.compile(r"^Topic id: (.*)$", re.MULTILINE)
 
 
 class Meter:
-    """Requests in flight over time: `load` is their integral in request seconds."""
+    """Requests in flight over time: `load` is their integral, `awake` how long there was one; both in seconds."""
 
     def __init__(self) -> None:
-        self.flying, self.load, self.count, self.last = 0, 0.0, 0, time.monotonic()
+        self.flying, self.load, self.awake, self.count, self.last = 0, 0.0, 0.0, 0, time.monotonic()
 
     def move(self, by: int) -> None:
         now = time.monotonic()
         self.load += self.flying * (now - self.last)
+        self.awake += (self.flying > 0) * (now - self.last)
         self.last = now
         self.flying += by
         self.count += by > 0
@@ -69,7 +71,7 @@ def measure(work: Any, teacher: Connection, pid: int) -> dict[str, Any]:
     ended = threading.Event()
     watcher = threading.Thread(target=watch_memory, args=(memory, ended))
     teacher.send("start")
-    count, load = teacher.recv()
+    before = teacher.recv()
     started, cpu, server = time.monotonic(), time.process_time(), sum(psutil.Process(pid).cpu_times()[:2])
     watcher.start()
     work()
@@ -78,11 +80,11 @@ def measure(work: Any, teacher: Connection, pid: int) -> dict[str, Any]:
     ended.set()
     watcher.join()
     teacher.send("stop")
-    after, integral = teacher.recv()
-    return {"seconds": round(seconds, 1), "requests": after - count,
-            "busy": round((integral - load) / seconds / SLOTS, 3), "kit_cpu_s": round(cpu, 1),
-            "teacher_cpu_s": round(server, 1), "mib_early": round(memory[len(memory) // 10]),
-            "mib_most": round(max(memory))}
+    requests, load, awake = (after - now for after, now in zip(teacher.recv(), before, strict=True))
+    return {"seconds": round(seconds, 1), "requests": requests, "slots_busy": round(load / seconds / SLOTS, 3),
+            "any_busy": round(awake / seconds, 3), "kit_cpu_s": round(cpu, 1),
+            "teacher_cpu_s": round(server, 1),
+            "mib": [round(memory[len(memory) * fifth // 5 - 1]) for fifth in range(1, 6)]}
 
 
 def watch_memory(into: list[float], ended: threading.Event) -> None:
@@ -96,7 +98,7 @@ def count_rows(stage: Stage) -> int:
 
 
 def serve(pipe: Connection, latency_s: float) -> None:
-    """The teacher, in a process of its own. Every message on the pipe is answered by its count and load so far."""
+    """The teacher, in a process of its own. Every message on the pipe is answered by its figures so far."""
     meter, slots = Meter(), asyncio.Semaphore(SLOTS)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -124,7 +126,7 @@ def serve(pipe: Connection, latency_s: float) -> None:
         except EOFError:
             sys.exit()
         meter.move(0)
-        pipe.send((meter.count, meter.load))
+        pipe.send((meter.count, meter.load, meter.awake))
 
     asyncio.run(run())
 

@@ -92,8 +92,8 @@ def test_files_keep_labels_in_the_answers_only(tmp_path: Path) -> None:
     assert set(tables["sample_submission"]["c"]) == {"common"} and set(tables["answers"]["c"]) == {"rare", "common"}
 
 
-def test_what_a_csv_cannot_hold_is_left_out() -> None:
-    frame = pd.DataFrame({"a": [1, 2], "image": [{"bytes": b""}, None], "empty": [None, None], "t": ["x", "y"]})
+def test_what_a_task_cannot_hold_is_left_out() -> None:
+    frame = pd.DataFrame({"a": [1, 2], "nested": [{"b": 1}, None], "empty": [None, None], "t": ["x", "y"]})
     assert list(clean_frame(frame).columns) == ["a", "t"]
 
 

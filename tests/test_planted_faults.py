@@ -13,6 +13,7 @@ from test_library import GOOD, lay_out
 
 from synthkit.core.hub import DatasetInfo
 from synthkit.core.params import SandboxParams, SelfDebugParams
+from synthkit.gym.config import Origin
 from synthkit.offline.library import Entry, Flaw, Gate, load_library
 from synthkit.stages.attempts import compare_code
 from synthkit.stages.forms import TaskCode
@@ -53,7 +54,8 @@ def build_proposal(entry: Entry, n_train: int, n_test: int) -> Proposal:
         difficulty=entry.difficulty, description=plan.description, dataset=info, named=info.id, near_match=False,
         target=plan.target, features=plan.features, task_kind=plan.task_kind, metric=plan.metric,
         direction=direction_of(plan.metric), split=plan.split, group_or_time=plan.group_or_time, n_train=n_train,
-        n_test=n_test, columns=[])
+        n_test=n_test, columns=[],
+        origin=Origin(teacher="scripted-teacher", seed=0, prompts={}, tokens_in=0, tokens_out=0, usd=0.0))
 
 
 def try_files(entry: Entry, files: dict[str, str], folder: Path, limit_s: int = 60) -> tuple[list[Verdict], Trial]:

@@ -4,17 +4,20 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from loopback_teacher import serve_teacher
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from synthkit.core.errors import StageError
 from synthkit.core.params import TopicsParams
 from synthkit.core.records import read_records, write_records
 from synthkit.core.runs import Stage, open_stage
+from synthkit.offline.library import load_library
 from synthkit.stages import topics
 from synthkit.stages.grid import Cell, Grid, deal_cells, read_grid
 from synthkit.stages.harvest import Batch, RejectedIdea
-from synthkit.stages.similarity import TextIndex
+from synthkit.stages.similarity import TextIndex, normalise_text
 
 WORDS = "river glass parliament yeast comet violin granite tariff orchid lantern turbine meadow saddle copper".split()
 NAMES = {"Area": "area", "Modality": "modality", "Task type": "task_type", "Difficulty": "difficulty"}
@@ -112,3 +115,12 @@ def test_twins_are_found_by_words_not_by_spelling() -> None:
     assert TextIndex(others).find_twin("PREDICT the yield of wheat-fields, from weather!", 0.8) == (0, 1.0)
     assert TextIndex(others).find_twin("Predict the yield of wheat fields from the weather", 0.6)[0] == 0
     assert TextIndex(others).find_twin("Classify the species of an iris", 0.6)[0] is None
+
+
+def test_closeness_is_the_cosine_of_scikit_learns_weights() -> None:
+    texts = [f"{entry.title}. {entry.summary}" for entry in load_library().values()]
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+")
+    weights = vectorizer.fit_transform([normalise_text(text) for text in texts])
+    expected = (weights[:-1] @ weights[-1].T).toarray().ravel()
+    assert np.allclose(TextIndex(texts[:-1]).compare(texts[-1]), expected)
+    assert list(TextIndex(["a b"]).compare("")) == [0.0] and not len(TextIndex().compare("a"))

@@ -65,6 +65,20 @@ class TaskConfig(Section):
     memory_path: str | None = None
 
 
+class Origin(Section):
+    """Who made one stage's part of a task, from which prompts (sha256 of each template), and at what cost.
+
+    Tokens and USD are of this task's requests, at the list price even where a reply was kept from before.
+    """
+
+    teacher: str
+    seed: int
+    prompts: dict[str, str]
+    tokens_in: int
+    tokens_out: int
+    usd: float
+
+
 class TaskMeta(Section):
     """The kit's own knowledge of a task: `synthkit.yaml`. Scores but `baseline_public` are on the private rows."""
 
@@ -86,6 +100,11 @@ class TaskMeta(Section):
     licence: str | None = None
     citation: str | None = None
     difficulty: str | None = None
+    topic: str | None = None
+    dataset_files: dict[str, str] = Field({}, description="sha256 of the files that were fetched at that revision")
+    gates: list[str] = Field([], description="the gates that it passed, in their order")
+    attempts: list[str] = Field([], description="what became of each try, the last one being this task")
+    origin: dict[str, Origin] = Field({}, description="by stage")
     hashes: dict[str, str] = Field({}, description="sha256 of the files under data/<id>/, filled in when written")
 
 

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePosixPath
 
 from synthkit.core.prompts import render_prompt
 from synthkit.gym.baseline import Metrics, measure_improvement
@@ -50,9 +51,12 @@ def read_header(path: Path) -> list[str]:
 
 
 def name_some(files: list[str]) -> list[str]:
-    """The files to name in a prompt: all, or the first and how many more there are."""
-    more = len(files) - NAMED_FILES
-    return files if more <= 0 else [*files[:NAMED_FILES], f"(and {more} more)"]
+    """The files to name in a prompt: all, or the first and how many more there are; a crowded folder by its name."""
+    homes = Counter(str(PurePosixPath(path).parent) for path in files)
+    crowds = {home: f"{home}/ ({n} files)" for home, n in homes.items() if n > NAMED_FILES and home != "."}
+    names = list(dict.fromkeys(crowds.get(str(PurePosixPath(path).parent), path) for path in files))
+    more = len(names) - NAMED_FILES
+    return names if more <= 0 else [*names[:NAMED_FILES], f"(and {more} more)"]
 
 
 def format_number(value: float) -> str:

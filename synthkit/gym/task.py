@@ -22,6 +22,8 @@ from synthkit.gym.published import PUBLISHED
 log = logging.getLogger(__name__)
 ANSWERS = "data/answers.csv"
 TABLES = ("data/train.csv", "data/test.csv", "data/sample_submission.csv", ANSWERS)
+PICTURES = "data/images/"
+
 
 @dataclass
 class Task:
@@ -220,7 +222,15 @@ def write_task(root: Path, config: TaskConfig, datasets: list[DatasetConfig], me
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """sha256 by path of a task's files, `synthkit.yaml` left out."""
+    """sha256 by path of a task's files, `synthkit.yaml` left out; one for all files of a folder of pictures."""
     files = place(folder, PurePosixPath())
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
-            if name != "synthkit.yaml"}
+    found: dict[str, str] = {}
+    pictures: dict[str, hashlib._Hash] = {}
+    for name, path in files.items():
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if name.startswith(PICTURES):
+            of = f"{PurePosixPath(name).parent}/"
+            pictures.setdefault(of, hashlib.sha256()).update(f"{name} {digest}\n".encode())
+        elif name != "synthkit.yaml":
+            found[name] = digest
+    return found | {of: digest.hexdigest() for of, digest in pictures.items()}

@@ -19,6 +19,7 @@ from synthkit.core.runs import Stage
 from synthkit.stages.drafting import Draft, hash_code, write_draft
 from synthkit.stages.forms import TaskCode
 from synthkit.stages.losses import RETRIED, count_reasons
+from synthkit.stages.origins import build_origin
 from synthkit.stages.progress import Progress, follow
 from synthkit.stages.proposals import Proposal
 from synthkit.stages.seeds import derive_seed
@@ -104,11 +105,12 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Draft]:
 def draft_task(stage: Stage, client: ChatClient, proposal: Proposal) -> Draft:
     """Ask for one task's files and write them. Raises ReplyError when the reply has not the form."""
     messages = show_prompt(stage, proposal)
-    code, _ = client.ask(messages, TaskCode, sample=1, seed=derive_seed(stage.seed, "TaskCode", proposal.task_id, 1))
+    seed = derive_seed(stage.seed, "TaskCode", proposal.task_id, 1)
+    code, replies = client.ask(messages, TaskCode, sample=1, seed=seed)
     limit = params_of(stage).time_limit_s
     write_draft(stage.dir / "tasks", proposal, code, data_of(stage, proposal), limit)
     return Draft(task_id=proposal.task_id, title=proposal.title, metric=proposal.metric, time_limit_s=limit,
-                 code_hash=hash_code(code), code=code)
+                 code_hash=hash_code(code), origin=build_origin(stage, client, replies), code=code)
 
 
 def reject(proposal: Proposal, error: Exception) -> Rejected:

@@ -45,7 +45,7 @@ def show_prompt(stage: Stage, topic: Topic) -> list[dict[str, str]]:
     desk = open_desk(stage)
     first = build_proposal_prompt(topic)
     try:
-        found = desk.library.find(ask(desk, topic, first, DatasetProposal))
+        found = desk.library.find(ask(desk, topic, first, DatasetProposal)[0])
     except (HubError, ReplyError):
         return first
     return first + build_plan_prompt(stage, topic, found.source)

@@ -5,12 +5,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from synthkit.gym.config import TaskMeta
+from synthkit.gym.config import Origin, TaskMeta
 from synthkit.gym.task import build_csv_task, write_task
 from synthkit.stages.forms import TaskCode
 from synthkit.stages.proposals import Proposal
-
-DATA_FILES = ("train.csv", "test.csv", "sample_submission.csv", "answers.csv")
 
 
 class Draft(BaseModel):
@@ -21,6 +19,7 @@ class Draft(BaseModel):
     metric: str
     time_limit_s: int
     code_hash: str
+    origin: Origin
     code: TaskCode
 
 
@@ -34,7 +33,8 @@ def build_meta(proposal: Proposal) -> TaskMeta:
     return TaskMeta(
         metric=proposal.metric, direction=proposal.direction, task_kind=proposal.task_kind, target=proposal.target,
         dataset_id=dataset.id, dataset_revision=dataset.revision, licence=dataset.licence,
-        citation=dataset.citation or None, difficulty=proposal.difficulty,
+        citation=dataset.citation or None, difficulty=proposal.difficulty, topic=proposal.topic_title,
+        dataset_files={file.path: file.sha256 for file in dataset.files}, origin={"02_datasets": proposal.origin},
     )
 
 
@@ -47,7 +47,7 @@ def write_draft(root: Path, proposal: Proposal, code: TaskCode, data: Path, time
         time_limit_s=time_limit_s, meta=meta,
     )
     files: dict[str, str | Path] = {"baseline.py": code.baseline_py, "evaluate.py": code.evaluate_py}
-    files |= {f"data/{name}": data / name for name in DATA_FILES}
+    files |= {f"data/{path.relative_to(data)}": path for path in sorted(data.rglob("*")) if path.is_file()}
     write_task(root, config, [dataset], meta, files)
 
 
@@ -55,4 +55,6 @@ def describe_columns(proposal: Proposal) -> str:
     """The dataset's text in the task: its source, and how the columns were made that are not in it."""
     text = f"{proposal.n_train} rows to train on, {proposal.n_test} to predict, from {proposal.dataset.id}."
     lags = [name for name in proposal.features if name.startswith(f"{proposal.target}_lag_")]
+    if proposal.pictures:
+        text += f" {proposal.pictures} holds the path of a PNG file, relative to data/."
     return f"{text} {proposal.target}_lag_k is {proposal.target} k rows earlier." if lags else text

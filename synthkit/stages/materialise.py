@@ -12,6 +12,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from synthkit.core.errors import HubError
 from synthkit.core.params import DatasetsParams
 from synthkit.stages.forms import TaskPlan
+from synthkit.stages.images import holds_pictures, write_pictures
 from synthkit.stages.metrics import METRICS_BY_KIND
 
 ID = "id"
@@ -25,13 +26,13 @@ MAX_BLOCK = 0.4  # At most this share of a series is set aside to choose test ro
 
 
 def clean_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with columns that a CSV can hold: nested values, images and empty columns are left out."""
+    """The table with columns that a task can hold: nested values and empty columns are left out."""
     keep = [name for name in frame.columns if frame[name].notna().any() and is_flat(frame[name])]
     return frame[keep].reset_index(drop=True).set_axis([str(name) for name in keep], axis=1)
 
 
 def is_flat(values: pd.Series) -> bool:
-    if values.dtype != object:
+    if values.dtype != object or holds_pictures(values):
         return True
     first = values.dropna()
     return not len(first) or not isinstance(first.iloc[0], (dict, list, tuple, set, bytes, np.ndarray))
@@ -44,7 +45,8 @@ def apply_plan(frame: pd.DataFrame, plan: TaskPlan) -> pd.DataFrame:
     extra = [plan.group_or_time] if plan.group_or_time in frame.columns else []
     features = choose_features(frame, plan)
     kept = frame[list(dict.fromkeys([*features, *extra, plan.target]))]
-    return kept[kept[plan.target].notna()].reset_index(drop=True)
+    pictures = [name for name in features if holds_pictures(frame[name])]
+    return kept.dropna(subset=[plan.target, *pictures]).reset_index(drop=True)
 
 
 def choose_features(frame: pd.DataFrame, plan: TaskPlan) -> list[str]:
@@ -54,6 +56,8 @@ def choose_features(frame: pd.DataFrame, plan: TaskPlan) -> list[str]:
 def check_plan(frame: pd.DataFrame, plan: TaskPlan, params: DatasetsParams) -> None:
     """Raises HubError with reason too_small, no_usable_target, target_constant, target_unique or unfit_metric."""
     target = frame[plan.target]
+    if holds_pictures(target):
+        raise HubError("no_usable_target", f"{plan.target} holds pictures, which nothing here can score")
     if len(frame) < params.min_rows:
         raise HubError("too_small", f"{len(frame)} rows with a target; {params.min_rows} are needed")
     if plan.metric not in METRICS_BY_KIND[plan.task_kind]:
@@ -189,10 +193,12 @@ def keep_features(frame: pd.DataFrame, plan: TaskPlan) -> pd.DataFrame:
 def write_files(folder: Path, train: pd.DataFrame, test: pd.DataFrame, kind: str) -> None:
     """train.csv, test.csv (with ids, without the target), answers.csv, and sample_submission.csv with a trivial answer.
 
-    The trivial answer is the commonest class or the mean of the training rows.
+    The trivial answer is the commonest class or the mean of the training rows. A picture is a file of its own, and its
+    path, relative to the folder, stands in the table.
     """
     target = str(train.columns[-1])
     folder.mkdir(parents=True, exist_ok=True)
+    train, test = (place_pictures(frame, folder, name) for frame, name in ((train, "train"), (test, "test")))
     ids = pd.Series(range(len(test)), name=ID)
     features = test.drop(columns=target).reset_index(drop=True)
     answers = pd.DataFrame({ID: ids, target: test[target].to_numpy()})
@@ -202,6 +208,13 @@ def write_files(folder: Path, train: pd.DataFrame, test: pd.DataFrame, kind: str
     }
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+
+
+def place_pictures(frame: pd.DataFrame, folder: Path, split: str) -> pd.DataFrame:
+    pictures = [name for name in frame.columns if holds_pictures(frame[name])]
+    if len(pictures) > 1:
+        raise HubError("no_features", f"a task can show one column of pictures, not {', '.join(pictures)}")
+    return frame.assign(**{name: write_pictures(frame[name], folder, split) for name in pictures})
 
 
 def trivial_answer(target: pd.Series, kind: str) -> object:

@@ -3,6 +3,8 @@
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from synthkit.stages.images import describe_picture, holds_pictures
+
 MAX_COLUMNS = 80
 MAX_CELL = 80
 COMMON = 6
@@ -25,6 +27,8 @@ def sample_rows(frame: pd.DataFrame, n: int, seed: int) -> str:
 def describe_column(name: str, values: pd.Series) -> str:
     missing = int(values.isna().sum())
     gaps = f", {missing} missing" if missing else ""
+    if holds_pictures(values):
+        return f"{name}: picture, the first one {describe_picture(values.dropna().iloc[0])}{gaps}"
     distinct = values.nunique()
     if is_numeric_dtype(values) and not is_bool_dtype(values):
         low, mean, high = (f"{number:.4g}" for number in (values.min(), values.mean(), values.max()))
@@ -40,6 +44,8 @@ def to_short_csv(rows: pd.DataFrame) -> str:
 
 
 def cut_text(value: object) -> object:
+    if isinstance(value, dict):
+        return "(picture)"
     if not isinstance(value, str) or len(value) <= MAX_CELL:
         return value
     return value[:MAX_CELL - 1] + "…"

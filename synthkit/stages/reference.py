@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 MAX_LEVELS = 40
+SIDE = 12  # pixels
 CLASSIFIERS = {
     "boosting": HistGradientBoostingClassifier(max_iter=60, random_state=0),
     "trees": ExtraTreesClassifier(200, min_samples_leaf=2, class_weight="balanced", random_state=0),
@@ -31,18 +32,31 @@ REGRESSORS = {
 
 
 def encode_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Numbers with the median for what is missing; texts one-hot, or by their rank when they have many values."""
+    """Numbers with the median for what is missing; texts one-hot, or by their rank when they have many values.
+
+    Pictures are small grey pixels.
+    """
     columns = {}
     for name in frame.columns:
         values = frame[name]
         if pd.api.types.is_numeric_dtype(values):
             columns[name] = values.astype(float).fillna(values.median())
+        elif str(values.iloc[0]).startswith("images/"):
+            columns |= read_pixels(name, values)
         elif values.nunique() > MAX_LEVELS:
             columns[name] = values.rank(method="dense").fillna(0)
         else:
             levels = sorted(values.dropna().unique())
             columns |= {f"{name}={level}": (values == level).astype(float) for level in levels}
     return pd.DataFrame(columns).fillna(0.0)
+
+
+def read_pixels(name: str, paths: pd.Series) -> dict[str, np.ndarray]:
+    from PIL import Image
+
+    pixels = np.array([np.asarray(Image.open(f"data/{path}").convert("L").resize((SIDE, SIDE)), float).ravel()
+                       for path in paths])
+    return {f"{name}_{at}": pixels[:, at] for at in range(SIDE * SIDE)}
 
 
 def main(kind: str) -> None:

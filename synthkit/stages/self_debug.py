@@ -16,6 +16,7 @@ from synthkit.core.llm import ChatClient
 from synthkit.core.params import SelfDebugParams
 from synthkit.core.records import append_record, read_records, write_records
 from synthkit.core.runs import Stage
+from synthkit.gym.config import Origin
 from synthkit.gym.task import Task, list_tasks
 from synthkit.stages.attempts import (
     Attempt,
@@ -30,6 +31,7 @@ from synthkit.stages.attempts import (
 from synthkit.stages.drafting import Draft, build_meta, write_draft
 from synthkit.stages.gates import GATES
 from synthkit.stages.losses import count_reasons
+from synthkit.stages.origins import build_origin
 from synthkit.stages.progress import Progress, follow
 from synthkit.stages.proposals import Proposal
 from synthkit.stages.trial import Difficulty, Scores
@@ -152,11 +154,15 @@ def publish(shop: Shop, job: Job, attempts: list[Attempt]) -> Verified:
     proposal, last = job.proposal, attempts[-1]
     scores, solved = last.scores, last.difficulty
     assert scores is not None and solved is not None, "an attempt that passed has scores"
-    meta = build_meta(proposal).model_copy(update={
+    meta = build_meta(proposal)
+    meta = meta.model_copy(update={
         "trivial_score": scores.trivial, "baseline_public": scores.baseline_public,
         "baseline_private": scores.baseline_private, "reference_score": scores.reference,
         "perfect_score": scores.perfect, "reference_model": solved.model, "solve_share": solved.share,
-        "solve_gain": solved.gain,
+        "solve_gain": solved.gain, "gates": [verdict.gate for verdict in last.verdicts],
+        "attempts": [f"{attempt.how}: {attempt.gate or 'passed'} {attempt.reason or ''}".strip()
+                     for attempt in attempts],
+        "origin": meta.origin | {"03_codegen": job.draft.origin, "04_self_debug": add_up(shop, attempts)},
     })
     write_draft(shop.stage.dir / "tasks", proposal, last.code, shop.data / proposal.task_id,
                 job.draft.time_limit_s, meta)
@@ -166,6 +172,15 @@ def publish(shop: Shop, job: Job, attempts: list[Attempt]) -> Verified:
         task_kind=proposal.task_kind, metric=proposal.metric, direction=proposal.direction, attempts=len(attempts),
         saved=len(attempts) > 1, code_hash=last.code_hash, scores=scores, solved=solved,
     )
+
+
+def add_up(shop: Shop, attempts: list[Attempt]) -> Origin:
+    """What all tries after the draft were made from."""
+    origin = build_origin(shop.stage, shop.client, [])
+    return origin.model_copy(update={
+        "tokens_in": sum(attempt.tokens_in for attempt in attempts),
+        "tokens_out": sum(attempt.tokens_out for attempt in attempts),
+        "usd": round(sum(attempt.usd for attempt in attempts), 6)})
 
 
 def discard(job: Job, attempts: list[Attempt]) -> Rejected:

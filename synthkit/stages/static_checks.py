@@ -7,7 +7,7 @@ import threading
 
 from synthkit.stages.forms import TaskCode
 
-LIBRARIES = frozenset({"numpy", "pandas", "scipy", "sklearn"})
+LIBRARIES = frozenset({"numpy", "pandas", "scipy", "sklearn", "PIL"})
 NETWORK = frozenset({"socket", "ssl", "urllib", "http", "ftplib", "smtplib", "xmlrpc", "asyncio", "socketserver"})
 ABSOLUTE = re.compile(r"(?:~?/|[A-Za-z]:[\\/])[\w.]")
 ANSWERS = "answers.csv"

@@ -18,6 +18,7 @@ from synthkit.gym.sandbox import Sandbox, open_sandbox
 from synthkit.gym.task import Task
 from synthkit.gym.workspace import place_files
 from synthkit.stages.forms import TaskCode
+from synthkit.stages.images import hash_pictures
 from synthkit.stages.leaks import Table
 from synthkit.stages.metrics import Metric, build_metrics
 from synthkit.stages.proposals import Proposal
@@ -160,6 +161,7 @@ def read_table(trial: Trial) -> Table:
     """The task's rows as a leak is looked for in them."""
     train, test, sample = (pd.read_csv(trial.data / f"{name}.csv") for name in ("train", "test", "sample_submission"))
     target = trial.proposal.target
+    train, test = hash_pictures(train, trial.data), hash_pictures(test, trial.data)
     return Table(train.drop(columns=target), train[target], test.drop(columns="id"), trial.answers[target],
                  trial.proposal.task_kind, sample[target].iloc[0])
 

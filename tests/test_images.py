@@ -1,0 +1,117 @@
+"""A dataset of pictures, in the Hub's own Parquet form, becomes a task of PNG files that passes every gate."""
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from datasets import ClassLabel, Dataset, Features, Image
+from loopback_teacher import serve_teacher
+from PIL import Image as Pictures
+from sklearn.datasets import load_digits
+from stage_kit import CODE, EVALUATE, finish_topics, open_with
+
+from synthkit.core.errors import HubError
+from synthkit.gym import Task
+from synthkit.gym.observations import name_some
+from synthkit.offline.hub_server import open_hub
+from synthkit.stages import codegen, datasets, self_debug
+from synthkit.stages.images import read_picture
+from synthkit.stages.profile import describe_columns, sample_rows
+
+NAME = "someone/digit-pictures"
+PROPOSAL = {"dataset_id": NAME, "search_words": [], "reason": "pictures"}
+PLAN = {"target": "label", "task_kind": "classification", "metric": "accuracy", "split": "stratified",
+        "features": ["image"], "group_or_time": None, "title": "Digits in pictures",
+        "description": "One row is a picture of a digit."}
+BASELINE = """import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.neighbors import NearestCentroid
+
+
+def read(paths):
+    pictures = [Image.open(f"data/{path}").convert("L").resize((2, 2)) for path in paths]
+    return np.array([np.asarray(picture, float).ravel() for picture in pictures])
+
+
+train, test = pd.read_csv("data/train.csv"), pd.read_csv("data/test.csv")
+model = NearestCentroid().fit(read(train["image"]), train["label"])
+pd.DataFrame({"id": test["id"], "label": model.predict(read(test["image"]))}).to_csv("submission.csv", index=False)
+"""
+ANSWERS = {
+    "DatasetProposal": lambda messages: PROPOSAL, "TaskPlan": lambda messages: PLAN,
+    "TaskCode": lambda messages: CODE | {
+        "description": "Read the digit in a picture.", "baseline_py": BASELINE,
+        "evaluate_py": EVALUATE.replace("species", "label")},
+}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Hub on loopback with 200 pictures of digits."""
+    monkeypatch.setenv("SYNTHKIT_CACHE", str(tmp_path / "cache"))
+    home = tmp_path / "site" / NAME
+    home.mkdir(parents=True)
+    digits = load_digits()
+    table = {"image": [Pictures.fromarray((pixels * 15).astype("uint8")) for pixels in digits.images[:200]],
+             "label": digits.target[:200]}
+    kinds = Features({"image": Image(), "label": ClassLabel(names=[str(digit) for digit in range(10)])})
+    Dataset.from_dict(table, features=kinds).to_parquet(home / "train.parquet")
+    (home / "README.md").write_text("# Digits\n")
+    files = {path.name: {"size": path.stat().st_size, "sha256": "0" * 64} for path in home.iterdir()}
+    row = {"id": NAME, "sha": "a" * 40, "tags": [], "card_data": {"license": "mit"}, "files": files, "gated": False,
+           "private": False, "disabled": False}
+    (tmp_path / "site" / "index.json").write_text(json.dumps({NAME: row}))
+    server = open_hub(tmp_path / "site")
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_pictures_become_files_and_the_task_passes_every_gate(hub: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with serve_teacher(ANSWERS) as teacher:
+        finish_topics(run, teacher)
+        stage = open_with("02_datasets", run, teacher, benchmark="none", hub={"endpoint": hub})
+        (row,) = datasets.run(stage)
+        datasets.check(stage)
+        datasets.finish(stage)
+        for name, module in (("03_codegen", codegen), ("04_self_debug", self_debug)):
+            stage = open_with(name, run, teacher)
+            module.run(stage)
+            module.check(stage)
+            module.finish(stage)
+        asked = [messages[-1]["content"] for form, messages in teacher.asked if form != "DatasetProposal"]
+    assert "- image: picture, the first one 8x8 pixels, grey" in asked[0] and "(picture)" in asked[0]
+    assert "image holds the path of a PNG file, relative to data/" in asked[1] and "images/train/00000.png" in asked[1]
+    task = Task.load(stage.dir / "tasks", row.task_id)
+    assert task.meta.baseline_private is not None and task.meta.gates[-1] == "scores"
+    files = task.public_files()
+    train = pd.read_csv(files["data/train.csv"])
+    assert len(train) == row.n_train and all(f"data/{path}" in files for path in train["image"])
+    assert sorted(name for name in task.meta.hashes if "images" in name) == ["data/images/test/", "data/images/train/"]
+    assert {f"data/images/{name}/ ({n} files)" for name, n in (("train", row.n_train), ("test", row.n_test))} < set(
+        name_some(list(files)))
+
+
+def test_a_picture_is_small_and_plain_or_refused() -> None:
+    content = io.BytesIO()
+    Pictures.new("RGBA", (400, 100)).save(content, "PNG")
+    image = read_picture({"bytes": content.getvalue(), "path": None})
+    assert (image.size, image.mode) == ((96, 24), "RGB")
+    for broken in (b"", b"no picture", content.getvalue()[:60]):
+        with pytest.raises(HubError) as caught:
+            read_picture({"bytes": broken})
+        assert caught.value.reason == "bad_image"
+
+
+def test_a_prompt_tells_of_pictures_without_their_bytes() -> None:
+    frame = pd.DataFrame({"p": [{"bytes": b"x" * 9999, "path": None}, None], "y": [1, 2]})
+    assert sample_rows(frame, 2, seed=0).splitlines()[1:] == ["(picture),1", ",2"]
+    with pytest.raises(HubError):
+        describe_columns(frame)
