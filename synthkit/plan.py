@@ -5,6 +5,7 @@ the kit's prompts have; yields follow the paper where it gives them. Real runs d
 the budget is hard.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,17 +21,22 @@ from synthkit.core.params import (
     TrajectoriesParams,
 )
 from synthkit.doctor import examine, format_checks
+from synthkit.stages.topics import SHOWN
 
-# Tokens per request: the kit's prompts measured, and replies of a reasoning model with its thinking (assumed).
-TOPIC_IN, TOPIC_OUT_EACH = 900, 150
-DATASET_IN, DATASET_OUT = 2_400, 1_500
-CODE_IN, CODE_OUT = 2_500, 4_000
+# Tokens of requests and of what is seen of their replies: measured on the kit's prompts, with 1,000 simulated topics
+# (tests/bench_synthesis.py), bytes over four. A card may be long, so a real data set's question is longer than there.
+TOPIC_IN, TOPIC_IN_EACH, TITLE_IN, TOPIC_OUT_EACH = 600, 40, 10, 100
+DATASET_IN, DATASET_OUT = 600, 60
+PLAN_IN, PLAN_OUT = 1_200, 160
+CODE_IN, CODE_OUT = 1_300, 800
+# What a reasoning model thinks before each reply, and is paid for: assumed.
+THINKING = {"TopicBatch": 2_000, "DatasetProposal": 600, "TaskPlan": 1_200, "TaskCode": 3_000}
 TURN_OUT = 700
 OBSERVATION = 500
 SYSTEM = 800
-# Yields: the paper has about 500 tasks of 1,000 topics (how that splits over 02 to 04 is assumed) and 23,204 of
+# Yields: the paper has about 500 tasks of 1,000 topics (how that splits over 01 to 04 is assumed) and 23,204 of
 # 56,210 trajectories kept; tries a task are assumed.
-DATASET_YIELD, TASK_YIELD, KEPT_SHARE, TRIES = 0.75, 0.67, 0.41, 1.8
+TOPIC_YIELD, FOUND, DATASET_YIELD, TASK_YIELD, KEPT_SHARE, TRIES = 0.85, 0.85, 0.75, 0.67, 0.41, 1.8
 MEAN_STEPS_SHARE = 0.5  # of max_steps: MLGym's published runs took 24 of 50 on average (16,123 steps, 671 runs)
 # Tokens per second of training on one H200, trl with Liger kernels, batch 1, 32K rows. Measured with random
 # weights: 4B full fine-tuning, 8B LoRA (r 16). 0.6B is assumed, not measured.
@@ -67,9 +73,10 @@ def estimate(stages: Mapping[str, StageParams]) -> dict[str, Cost]:
     kept = round(tasks * rollouts.per_task * KEPT_SHARE)
     return {
         "01_topics": plan_topics(topics),
-        "02_datasets": repeat(topics.n_topics, 2, DATASET_IN, DATASET_OUT),
-        "03_codegen": repeat(plans, 1, CODE_IN, CODE_OUT),
-        "04_self_debug": repeat(plans, min(TRIES, debug.max_tries) - 1, CODE_IN + CODE_OUT, CODE_OUT),
+        "02_datasets": plan_datasets(topics.n_topics),
+        "03_codegen": repeat(plans, 1, CODE_IN, CODE_OUT + THINKING["TaskCode"]),
+        "04_self_debug": repeat(plans, min(TRIES, debug.max_tries) - 1, CODE_IN + CODE_OUT,
+                                CODE_OUT + THINKING["TaskCode"]),
         "05_trajectories": plan_episodes(tasks * rollouts.per_task, rollouts.max_steps),
         "06_sft": plan_training(kept, sft),
         "07_mlgym_eval": plan_evaluation(evaluation),
@@ -77,8 +84,19 @@ def estimate(stages: Mapping[str, StageParams]) -> dict[str, Cost]:
 
 
 def plan_topics(params: TopicsParams) -> Cost:
-    requests = -(-params.n_topics * 5 // (params.batch_size * 4))
-    return Cost(params.n_topics, requests, requests * TOPIC_IN, requests * params.batch_size * TOPIC_OUT_EACH)
+    """Each request shows the titles that there are already, up to a number."""
+    requests = math.ceil(params.n_topics / TOPIC_YIELD / params.batch_size)
+    titles = sum(min(SHOWN, params.n_topics * number // requests) for number in range(requests))
+    tokens_in = requests * (TOPIC_IN + params.batch_size * TOPIC_IN_EACH) + titles * TITLE_IN
+    tokens_out = requests * (params.batch_size * TOPIC_OUT_EACH + THINKING["TopicBatch"])
+    return Cost(params.n_topics, requests, tokens_in, tokens_out)
+
+
+def plan_datasets(topics: int) -> Cost:
+    """The second question only for topics whose data set was found."""
+    plans = round(topics * FOUND)
+    return Cost(topics, topics + plans, topics * DATASET_IN + plans * PLAN_IN,
+                topics * (DATASET_OUT + THINKING["DatasetProposal"]) + plans * (PLAN_OUT + THINKING["TaskPlan"]))
 
 
 def repeat(items: int, requests_each: float, tokens_in: int, tokens_out: int) -> Cost:

@@ -34,7 +34,7 @@ from synthkit.gym.sandbox import open_sandbox
 from synthkit.gym.workspace import place_files, run_script
 from synthkit.offline.library import load_library
 from synthkit.stages.forms import TaskCode
-from synthkit.stages.gates import REFERENCE, check_schema, run_gates
+from synthkit.stages.gates import REFERENCE, REFERENCE_ANSWERS, check_schema, run_gates
 from synthkit.stages.proposals import Proposal
 from synthkit.stages.trial import Trial, lay_out_bench, open_trial
 
@@ -148,6 +148,9 @@ def list_scripts(proposal: Proposal, folder: Path) -> list[Script]:
         scripts += [evaluate(bench, f"submissions/{name}.csv")
                     for name in (*trial.submissions, "baseline", *trial.corrupt)]
         scripts.append(evaluate(bench, "submissions/baseline.csv", Path("/")))
+        for name in REFERENCE_ANSWERS:
+            place_files({f"submissions/{name}.csv": work / f"{name}.csv"}, bench)
+            scripts.append(evaluate(bench, f"submissions/{name}.csv"))
         trial.submissions["reference"] = (work / "reference_boosting.csv").read_bytes()
         scripts += [lay_out_part(trial, name, part, folder / f"{name}_{part}") for name, part in PARTS]
     return scripts

@@ -1,36 +1,44 @@
 """Stages 01 to 03 with many topics and a slow teacher: `python tests/bench_synthesis.py [N] [LATENCY_S]`, by hand.
 
-N topics (1,000) go through the stages as they are, against the embedded Hub and a teacher on loopback that
-answers each request after LATENCY_S (0.2) seconds, 64 at a time; its answers come from the library, under titles made
-up by counting. Prints a JSON line for each stage: seconds, requests, the share of the 64 slots that the teacher saw in
-use and of the time in which any was, CPU seconds of the kit and of the teacher, and the kit's memory (MiB) at the end
-of each fifth of the stage.
+N topics (1,000) go through the stages as they are, against the embedded Hub and a teacher on loopback that answers each
+request after LATENCY_S (0.2) seconds, 64 at a time. Its answers come from the library, under made-up titles; it repeats
+itself, misnames datasets and picks bad targets as often as `--dry-run` assumes, and bills the thinking that is assumed
+there. Prints a JSON line for each stage: seconds, requests, the share of the 64 slots that the teacher saw in use and
+of the time in which any was, CPU seconds of the kit and of the teacher, and the kit's memory (MiB) at the end of each
+fifth of the stage; at last tokens and USD of each stage beside what `--dry-run` says (list price of 2025).
 """
 
 import asyncio
-import hashlib
 import json
 import multiprocessing
+import random
 import re
 import sys
 import threading
 import time
 from functools import cache
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import psutil
 from test_planted_faults import SOUND
 
-from synthkit.core.runs import Stage, open_stage
+from synthkit.core.ledger import open_database
+from synthkit.core.params import STAGES as MODELS
+from synthkit.core.params import TopicsParams
+from synthkit.core.runs import open_stage
 from synthkit.gym.folders import open_folder
 from synthkit.offline.answers import read_cells
 from synthkit.offline.library import Entry, load_library
+from synthkit.plan import DATASET_YIELD, FOUND, THINKING, TOPIC_YIELD, estimate
 from synthkit.stages import codegen, datasets, topics
 
 SLOTS = 64
 STAGES = {"01_topics": topics, "02_datasets": datasets, "03_codegen": codegen}
+USD_IN, USD_OUT = 1.25e-6, 10e-6
 TOPIC = re.compile(r"^Topic id: (.*)$", re.MULTILINE)
+TAKEN = re.compile(r"^Already taken: (.*)$", re.MULTILINE)
 
 
 class Meter:
@@ -62,8 +70,28 @@ def main(n: int, latency_s: float) -> None:
             line = measure(lambda stage=stage, module=module: module.run(stage), ours, teacher.pid or 0)
             module.check(stage)
             module.finish(stage)
-            sys.stdout.write(json.dumps({"stage": name, "kept": count_rows(stage), **line}) + "\n")
-            sys.stdout.flush()
+            say({"stage": name, "kept": module.funnel(stage)[1], **line})
+        compare_cost(Path(folder), n)
+
+
+def compare_cost(run_dir: Path, n: int) -> None:
+    params = {name: model() for name, model in MODELS.items()}
+    planned = estimate(params | {"01_topics": TopicsParams(n_topics=n)})
+    spent_usd = planned_usd = 0.0
+    for name in STAGES:
+        query = "SELECT COUNT(*), SUM(tokens_in), SUM(tokens_out) FROM charges WHERE stage = ?"
+        requests, tokens_in, tokens_out = open_database(run_dir / "ledger.sqlite").execute(query, (name,)).fetchone()
+        plan = planned[name]
+        usd, expected = tokens_in * USD_IN + tokens_out * USD_OUT, plan.tokens_in * USD_IN + plan.tokens_out * USD_OUT
+        spent_usd, planned_usd = spent_usd + usd, planned_usd + expected
+        say({"stage": name, "requests": [requests, plan.requests], "tokens_in": [tokens_in, plan.tokens_in],
+             "tokens_out": [tokens_out, plan.tokens_out], "usd": [round(usd, 2), round(expected, 2)]})
+    say({"usd": round(spent_usd, 2), "planned": round(planned_usd, 2), "ratio": round(spent_usd / planned_usd, 3)})
+
+
+def say(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
 
 
 def measure(work: Any, teacher: Connection, pid: int) -> dict[str, Any]:
@@ -91,10 +119,6 @@ def watch_memory(into: list[float], ended: threading.Event) -> None:
     process = psutil.Process()
     while not ended.wait(0.1):
         into.append(process.memory_info().rss / 2**20)
-
-
-def count_rows(stage: Stage) -> int:
-    return STAGES[stage.name].funnel(stage)[1]
 
 
 def serve(pipe: Connection, latency_s: float) -> None:
@@ -143,36 +167,50 @@ def write_completion(body: bytes) -> bytes:
     text = "\n".join(message["content"] for message in request["messages"])
     form = request["response_format"]["json_schema"]["name"]
     reply = write_topics(text) if form == "TopicBatch" else write_form(form, TOPIC.findall(text)[-1])
+    usage = {"prompt_tokens": len(body) // 4, "completion_tokens": len(reply) // 4 + THINKING[form], "total_tokens": 0}
     return json.dumps({
         "id": "x", "object": "chat.completion", "created": 0, "model": "simulated",
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": reply}}],
-        "usage": {"prompt_tokens": len(text) // 4, "completion_tokens": len(reply) // 4, "total_tokens": 0},
+        "usage": usage,
     }).encode()
 
 
 def write_topics(text: str) -> str:
-    ideas = [{**cell, "title": make_words(f"{at} {text}", 5), "summary": make_words(f"{text} {at}", 12)}
-             for at, cell in enumerate(read_cells(text))]
+    """An idea for each cell; the first says again what is taken, as often as is assumed."""
+    taken = TAKEN.findall(text)
+    ideas = []
+    for at, cell in enumerate(read_cells(text)):
+        title = make_words(f"{at} {text}", 7)
+        if draw(f"{at} {text}") > TOPIC_YIELD and taken[0] != "none":
+            title = taken[at % len(taken)]
+        ideas.append({**cell, "title": title, "summary": make_words(title, 28)})
     return json.dumps({"topics": ideas})
 
 
 def make_words(seed: str, n: int) -> str:
-    digest = hashlib.sha256(seed.encode()).hexdigest()
-    return " ".join(f"w{digest[at * 4:at * 4 + 4]}" for at in range(n))
+    numbers = random.Random(seed)
+    return " ".join(f"w{numbers.randrange(4000)}" for _ in range(n))
+
+
+def draw(seed: str) -> float:
+    return random.Random(seed).random()
 
 
 def write_form(form: str, topic_id: str) -> str:
-    entry = choose_entry(topic_id)
+    entry, luck = choose_entry(topic_id), draw(topic_id)
     if form == "DatasetProposal":
-        return entry.dataset.model_dump_json()
+        unknown = {"dataset_id": "nobody/heard-of-it", "search_words": ["zzzqqq"]} if luck > FOUND else {}
+        return entry.dataset.model_copy(update=unknown).model_dump_json()
     if form == "TaskCode":
         return write_code(entry.title)
     assert entry.plan is not None
-    return entry.plan.model_copy(update={"title": topic_id, "description": make_words(topic_id, 14)}).model_dump_json()
+    target = {"target": "no such column"} if luck > DATASET_YIELD else {}
+    told = {"title": topic_id, "description": make_words(topic_id, 60)}
+    return entry.plan.model_copy(update=told | target).model_dump_json()
 
 
 def choose_entry(topic_id: str) -> Entry:
-    return load_library()[SOUND[int(hashlib.sha256(topic_id.encode()).hexdigest(), 16) % len(SOUND)]]
+    return load_library()[random.Random(f"entry {topic_id}").choice(SOUND)]
 
 
 @cache

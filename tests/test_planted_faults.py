@@ -53,6 +53,7 @@ def build_proposal(entry: Entry, n_train: int, n_test: int) -> Proposal:
         task_id=entry.slug, topic_id=f"t001-{entry.slug}", topic_title=entry.title, title=plan.title, area=entry.area,
         difficulty=entry.difficulty, description=plan.description, dataset=info, named=info.id, near_match=False,
         target=plan.target, features=plan.features, task_kind=plan.task_kind, metric=plan.metric,
+        standard_metric=plan.metric,
         direction=direction_of(plan.metric), split=plan.split, group_or_time=plan.group_or_time, n_train=n_train,
         n_test=n_test, columns=[],
         origin=Origin(teacher="scripted-teacher", seed=0, prompts={}, tokens_in=0, tokens_out=0, usd=0.0))

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from loopback_teacher import serve_teacher
+from pydantic import ValidationError
 from stage_kit import ANSWERS, BASELINE, CODE, EVALUATE, finish_datasets, finish_drafts, open_with
 
 from synthkit.core.params import SandboxParams
 from synthkit.core.records import read_records
 from synthkit.gym.task import Task
 from synthkit.stages import self_debug
-from synthkit.stages.forms import TaskCode
+from synthkit.stages.codegen import build_prompt
+from synthkit.stages.forms import CustomMetric, TaskCode
 from synthkit.stages.gates import run_gates
 from synthkit.stages.proposals import Proposal
 from synthkit.stages.trial import open_trial
@@ -48,6 +50,24 @@ def test_a_sound_task_passes_every_gate_and_gets_its_scores(iris: tuple[Proposal
     verdicts, scores = try_gates(iris)
     assert [verdict.reason for verdict in verdicts] == [None] * 10, verdicts[-1]
     assert scores.trivial < scores.baseline_private < scores.reference <= scores.perfect == 1
+
+
+NEAR = CustomMetric(name="hit_share", definition="The share of flowers that are named rightly, times 100.",
+                    direction="maximize", perfect=100.0)
+
+
+def test_a_custom_metric_is_held_to_its_perfect_score_and_direction(iris: tuple[Proposal, Path]) -> None:
+    own = iris[0].model_copy(update={"metric": NEAR.name, "custom_metric": NEAR}), iris[1]
+    code = swap(EVALUATE, '{"accuracy": accuracy_score(', '{"hit_share": 100 * accuracy_score(')
+    verdicts, scores = try_gates(own, evaluate_py=code)
+    assert verdicts[-1].reason is None and scores.perfect == 100 and scores.trivial < scores.reference
+    for wrong, reason in (("99 * accuracy_score(", "wrong_optimum"), ("0 * 100 * accuracy_score(", "wrong_optimum")):
+        verdicts, _ = try_gates(own, evaluate_py=swap(code, "100 * accuracy_score(", wrong))
+        assert (verdicts[-1].gate, verdicts[-1].reason) == ("oracle", reason)
+    prompt = build_prompt(own[0], own[1], sample_rows=1, time_limit_s=9, attempt=1)[-1]["content"]
+    assert "Definition of hit_share: The share of flowers" in prompt
+    with pytest.raises(ValidationError):
+        CustomMetric(**NEAR.model_dump() | {"name": "accuracy"})
 
 
 FLAWS: list[tuple[str, str, dict[str, str], str]] = [

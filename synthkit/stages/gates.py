@@ -43,7 +43,7 @@ class Verdict(BaseModel):
 
 def check_leaks(trial: Trial) -> None:
     """No shortcut in the data gives the labels away."""
-    leak = find_leak(read_table(trial), trial.metric, trial.leak)
+    leak = find_leak(read_table(trial), trial.standard, trial.leak)
     if leak:
         raise Refused(leak.reason, f"{leak.detail} reaches {leak.way:.1%} of the way from the trivial to the perfect "
                       f"score; from {trial.leak:.0%} on the task counts as leaking", final=True)
@@ -105,9 +105,9 @@ def check_elsewhere(ran: Ran) -> None:
 def check_oracle(trial: Trial) -> None:
     """A perfect answer scores the optimum, and the same labels on the wrong rows do not: this proves the direction."""
     perfect, shuffled = trial.values["perfect"], trial.values["shuffled"]
-    if not np.isclose(perfect, trial.metric.perfect, atol=CLOSE):
+    if not np.isclose(perfect, trial.perfect, atol=CLOSE):
         raise Refused("wrong_optimum", f"the perfect answer scores {perfect:.6g}; the optimum of "
-                      f"{trial.proposal.metric} is {trial.metric.perfect:g}")
+                      f"{trial.proposal.metric} is {trial.perfect:g}")
     if np.isclose(perfect, shuffled, atol=CLOSE):
         raise Refused("blind_metric", f"shuffled labels score {shuffled:.6g}, as much as the perfect answer")
 
@@ -141,7 +141,8 @@ def check_headroom(trial: Trial) -> None:
     require_success("reference", trial.session.run(command, trial.time_limit_s), trial.time_limit_s)
     left = {name: take_file(trial.bench, f"{REFERENCE.stem}/{name}.csv") for name in REFERENCE_ANSWERS}
     answers = {name: answer for name, answer in left.items() if answer is not None}
-    values = {name: own_score(trial, answer) for name, answer in answers.items()}
+    ran = try_evaluation(trial, {name: Run(f"{REFERENCE.stem}/{name}.csv") for name in answers})
+    values = {name: read_value(trial, said) for name, said in ran.items()}
     ways = {name: way_to_perfect(trial, value) for name, value in values.items()}
     floor, best = way_to_perfect(trial, trial.values["baseline"]), max(ways, key=lambda name: ways[name])
     if not ways[best] > floor:
@@ -168,7 +169,7 @@ def measure_scores(trial: Trial) -> None:
     values = {name: read_value(trial, said) for name, said in ran.items()}
     trial.scores = Scores(trivial=values["trivial_private"], baseline_public=values["baseline_public"],
                           baseline_private=values["baseline_private"], reference=values["reference_private"],
-                          perfect=trial.metric.perfect)
+                          perfect=trial.perfect)
 
 
 def read_value(trial: Trial, result: Ran) -> float:
@@ -199,7 +200,7 @@ def require_success(script: str, result: Result | Ran, limit_s: float) -> None:
 
 def way_to_perfect(trial: Trial, value: float) -> float:
     """How far a score is from the trivial one (0) to the perfect one (1)."""
-    return -math.inf if math.isnan(value) else share_of_way(value, trial.values["trivial"], trial.metric.perfect)
+    return -math.inf if math.isnan(value) else share_of_way(value, trial.values["trivial"], trial.perfect)
 
 
 GATES: tuple[tuple[str, Callable[[Trial], None]], ...] = (

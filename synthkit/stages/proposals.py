@@ -15,7 +15,7 @@ from synthkit.core.prompts import render_messages
 from synthkit.core.runs import Stage
 from synthkit.gym.config import Origin
 from synthkit.stages.contamination import load_benchmark
-from synthkit.stages.forms import DatasetProposal, Split, TaskPlan
+from synthkit.stages.forms import CustomMetric, DatasetProposal, Split, TaskPlan
 from synthkit.stages.harvest import Topic
 from synthkit.stages.images import holds_pictures
 from synthkit.stages.materialise import apply_plan, check_plan, split_frame, write_files
@@ -30,7 +30,10 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Proposal(BaseModel):
-    """A task that stands on a real dataset; its files lie in data/<task_id>."""
+    """A task that stands on a real dataset; its files lie in data/<task_id>.
+
+    `metric` names its score; with a `custom_metric` that is its name, and `standard_metric` the nearest one known.
+    """
 
     task_id: str
     topic_id: str
@@ -45,7 +48,9 @@ class Proposal(BaseModel):
     target: str
     features: list[str]
     task_kind: TaskKind
-    metric: MetricName
+    metric: str
+    standard_metric: MetricName
+    custom_metric: CustomMetric | None = None
     direction: Direction
     split: Split
     group_or_time: str | None
@@ -126,7 +131,7 @@ def ask(desk: Desk, topic: Topic, messages: list[dict[str, str]], form: type[M])
 
 def make_task(stage: Stage, topic: Topic, named: str, found: Found, plan: TaskPlan, origin: Origin) -> Proposal:
     """Check the plan against the table, split, and write the files. Raises HubError with the typed reason."""
-    params = params_of(stage)
+    params, own = params_of(stage), plan.custom_metric
     frame = apply_plan(found.source.frame, plan)
     check_plan(frame, plan, params)
     task_id = f"{make_slug(plan.title)}-{topic.id.split('-')[0]}"
@@ -137,7 +142,9 @@ def make_task(stage: Stage, topic: Topic, named: str, found: Found, plan: TaskPl
         difficulty=topic.difficulty, description=plan.description, dataset=found.source.info, named=named,
         near_match=found.near_match,
         target=plan.target, features=[str(name) for name in train.columns[:-1]], task_kind=plan.task_kind,
-        metric=plan.metric, direction=direction_of(plan.metric), split=plan.split, group_or_time=plan.group_or_time,
+        metric=own.name if own else plan.metric, standard_metric=plan.metric, custom_metric=own,
+        direction=own.direction if own else direction_of(plan.metric), split=plan.split,
+        group_or_time=plan.group_or_time,
         n_train=len(train), n_test=len(test), columns=[describe_column(str(c), train[c]) for c in train.columns],
         pictures=next((str(name) for name in train.columns if holds_pictures(train[name])), None), origin=origin,
     )

@@ -103,8 +103,15 @@ class Trial:
         return make_corrupt(self)
 
     @property
-    def metric(self) -> Metric:
-        return build_metrics()[self.proposal.metric]
+    def standard(self) -> Metric:
+        """scikit-learn's metric: the task's own, or the nearest one to a custom metric."""
+        return build_metrics()[self.proposal.standard_metric]
+
+    @property
+    def perfect(self) -> float:
+        """What a perfect answer scores."""
+        own = self.proposal.custom_metric
+        return own.perfect if own else self.standard.perfect
 
     def loaded_task(self) -> Task:
         assert self.task is not None, "the schema gate comes first"
@@ -167,12 +174,14 @@ def read_table(trial: Trial) -> Table:
 
 
 def own_score(trial: Trial, submission: bytes) -> float:
-    """The kit's own value of the metric for a submission, on all test rows; NaN when it has none."""
+    """scikit-learn's value of a standard metric for a submission, on all test rows; NaN when there is none."""
+    if trial.proposal.custom_metric:
+        return math.nan
     answers = trial.answers.set_index("id")[trial.proposal.target]
     guess = pd.read_csv(io.BytesIO(submission)).set_index("id")[trial.proposal.target].reindex(answers.index)
     if trial.proposal.task_kind == "classification" and not pd.api.types.is_numeric_dtype(answers):
         answers, guess = answers.astype(str), guess.astype(str)
     try:
-        return float(trial.metric.compute(answers.to_numpy(), guess.to_numpy()))
+        return float(trial.standard.compute(answers.to_numpy(), guess.to_numpy()))
     except (ValueError, TypeError):
         return math.nan
