@@ -115,6 +115,9 @@ def test_benchmark_rows_are_found_whatever_the_dataset_is_called() -> None:
         benchmark.check_rows(other)
     with pytest.raises(HubError):
         benchmark.check_id("X/Wine")
+    with pytest.raises(HubError, match="mirror"):
+        benchmark.check_id("somebody/WINE_")
+    benchmark.check_id("x/wine-quality")
 
 
 def name_dataset(messages: list[dict[str, str]]) -> dict[str, Any]:

@@ -26,8 +26,8 @@ ALL = os.environ.get("SYNTHKIT_FAULTS") == "all"
 SANDBOX = SandboxParams(backend="bwrap" if shutil.which("bwrap") else "process")
 PARAMS = SelfDebugParams()
 FAULTS = [(slug, flaw) for slug in GOOD for flaw in load_library()[slug].flaws]
-# Gates that a fault in a teacher's code cannot meet: those of the data, and of the form that the kit writes itself.
-ELSEWHERE = {"leaks", "schema"}
+# What a fault in a teacher's code cannot meet: the gate of the data.
+ELSEWHERE = {"leaks"}
 LEAKING = [slug for slug in GOOD if load_library()[slug].leak]
 # Topics that the library holds although they are no tasks: their flaw has no evidence that would mend it.
 HOPELESS = {slug for slug in GOOD if any(not flaw.evidence for flaw in load_library()[slug].flaws)}

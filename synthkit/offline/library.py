@@ -18,7 +18,7 @@ TEMPLATES = LIBRARY / "templates"
 
 TaskFile = Literal["description", "baseline_py", "evaluate_py"]
 # The gates of stage 04 that a teacher's code can meet, and what the first one says of data.
-Gate = Literal["static", "baseline", "evaluate", "oracle", "corrupt", "order", "headroom", "scores"]
+Gate = Literal["static", "schema", "baseline", "evaluate", "oracle", "corrupt", "order", "headroom", "scores"]
 LeakReason = Literal["leak_feature", "leak_id", "leak_order", "leak_duplicates"]
 
 

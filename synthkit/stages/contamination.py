@@ -1,5 +1,6 @@
-"""Keeps the evaluation benchmark out of the training tasks: by dataset id, and by rows that both tables hold."""
+"""Keeps the evaluation benchmark out of the training tasks: by dataset id, by name, and by rows that both hold."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +25,14 @@ class Benchmark:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def check_id(self, dataset_id: str) -> None:
-        """Raises HubError with reason `benchmark` when a benchmark task is made of this dataset."""
-        if dataset_id.lower() in self.ids:
-            raise HubError("benchmark", f"{dataset_id} is the dataset of benchmark task {self.ids[dataset_id.lower()]}")
+        """Raises HubError with reason `benchmark` when a benchmark task is made of this dataset, or of one that another
+        owner has under the same name: a mirror, as a rule."""
+        for known, task_id in self.ids.items():
+            if dataset_id.lower() == known:
+                raise HubError("benchmark", f"{dataset_id} is the dataset of benchmark task {task_id}")
+            if simplify_name(dataset_id) == simplify_name(known):
+                raise HubError("benchmark", f"{dataset_id} has the name of {known}, the dataset of benchmark task "
+                               f"{task_id}, and counts as its mirror")
 
     def check_rows(self, frame: pd.DataFrame) -> None:
         """Raises HubError with reason `benchmark` when rows of this table stand in a benchmark task, under any name."""
@@ -34,6 +40,11 @@ class Benchmark:
             share = measure_overlap(frame, table)
             if share >= ROW_SHARE:
                 raise HubError("benchmark", f"{share:.0%} of the rows of benchmark task {task_id} are in this dataset")
+
+
+def simplify_name(dataset_id: str) -> str:
+    """The name without its owner, in letters and digits only: CIFAR-10 is cifar10."""
+    return re.sub(r"[^a-z0-9]", "", dataset_id.lower().rpartition("/")[2])
 
 
 def load_benchmark(where: str) -> Benchmark:

@@ -19,6 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 MAX_LEVELS = 40
 SIDE = 12  # pixels
+MIN_SPACES = 2
+DIRECTIONS = 40
 CLASSIFIERS = {
     "boosting": HistGradientBoostingClassifier(max_iter=60, random_state=0),
     "trees": ExtraTreesClassifier(200, min_samples_leaf=2, class_weight="balanced", random_state=0),
@@ -34,7 +36,7 @@ REGRESSORS = {
 def encode_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Numbers with the median for what is missing; texts one-hot, or by their rank when they have many values.
 
-    Pictures are small grey pixels.
+    Pictures are small grey pixels, and what reads like sentences is a few directions of its words' weights.
     """
     columns = {}
     for name in frame.columns:
@@ -43,6 +45,8 @@ def encode_columns(frame: pd.DataFrame) -> pd.DataFrame:
             columns[name] = values.astype(float).fillna(values.median())
         elif str(values.iloc[0]).startswith("images/"):
             columns |= read_pixels(name, values)
+        elif values.nunique() > MAX_LEVELS and values.astype(str).str.count(r"\s").mean() >= MIN_SPACES:
+            columns |= embed_text(name, values)
         elif values.nunique() > MAX_LEVELS:
             columns[name] = values.rank(method="dense").fillna(0)
         else:
@@ -57,6 +61,20 @@ def read_pixels(name: str, paths: pd.Series) -> dict[str, np.ndarray]:
     pixels = np.array([np.asarray(Image.open(f"data/{path}").convert("L").resize((SIDE, SIDE)), float).ravel()
                        for path in paths])
     return {f"{name}_{at}": pixels[:, at] for at in range(SIDE * SIDE)}
+
+
+def embed_text(name: str, values: pd.Series) -> dict[str, np.ndarray]:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    try:
+        weights = TfidfVectorizer(sublinear_tf=True, min_df=2, max_features=20_000).fit_transform(values.fillna(""))
+    except ValueError:  # No word stands in two rows.
+        return {}
+    if weights.shape[1] < 2:
+        return {}
+    places = TruncatedSVD(min(DIRECTIONS, weights.shape[1] - 1), random_state=0).fit_transform(weights)
+    return {f"{name}_{at}": places[:, at] for at in range(places.shape[1])}
 
 
 def main(kind: str) -> None:
