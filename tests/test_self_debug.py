@@ -64,13 +64,24 @@ def test_a_custom_metric_is_held_to_its_perfect_score_and_direction(iris: tuple[
     for wrong, reason in (("99 * accuracy_score(", "wrong_optimum"), ("0 * 100 * accuracy_score(", "wrong_optimum")):
         verdicts, _ = try_gates(own, evaluate_py=swap(code, "100 * accuracy_score(", wrong))
         assert (verdicts[-1].gate, verdicts[-1].reason) == ("oracle", reason)
-    prompt = build_prompt(own[0], own[1], sample_rows=1, time_limit_s=9, attempt=1)[-1]["content"]
+    prompt = build_prompt(own[0], own[1], sample_rows=1, time_limit_s=9, evaluation="kit", attempt=1)[-1]["content"]
     assert "Definition of hit_share: The share of flowers" in prompt
     with pytest.raises(ValidationError):
         CustomMetric(**NEAR.model_dump() | {"name": "accuracy"})
 
 
+def test_the_kit_can_write_the_evaluation_itself(tmp_path: Path) -> None:
+    with serve_teacher(ANSWERS | {"TaskCode": lambda messages: CODE | {"evaluate_py": ""}}) as teacher:
+        finish_drafts(tmp_path, teacher, evaluation="kit")
+        stage = debug(tmp_path, teacher)
+        (row,) = self_debug.read_verified(stage)
+        assert row.attempts == 1 and "leave it empty" in teacher.asked[-1][1][0]["content"]
+    task = Task.load(stage.dir / "tasks", row.task_id)
+    assert "accuracy_score" in task.all_files()["evaluate.py"].read_text()
+
+
 FLAWS: list[tuple[str, str, dict[str, str], str]] = [
+    ("static", "no_evaluation", {"evaluate_py": " "}, "empty"),
     ("static", "syntax_error", {"baseline_py": BASELINE + "\ndef"}, "baseline.py, line"),
     ("static", "forbidden_import", {"evaluate_py": "import requests\n" + EVALUATE}, "requests"),
     ("static", "absolute_path", {"baseline_py": swap(BASELINE, "data/train.csv", "/data/train.csv")}, "/data/train"),

@@ -118,6 +118,7 @@ class DatasetsParams(StageParams):
 class CodegenParams(StageParams):
     sample_rows: int = Field(4, ge=0, description="rows of the real dataset shown in the prompt")
     time_limit_s: int = Field(60, ge=1, description="wall time that a task's baseline and evaluation may take")
+    evaluation: Literal["teacher", "kit"] = Field("teacher", description="who writes evaluate.py for standard metrics")
     teacher: TeacherParams = TeacherParams()
 
 

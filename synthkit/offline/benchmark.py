@@ -15,11 +15,11 @@ from synthkit.core.params import SandboxParams
 from synthkit.gym import config, scoring, task
 from synthkit.gym.baseline import find_baseline
 from synthkit.gym.config import TaskMeta
+from synthkit.gym.evaluations import TEMPLATES, compose_evaluate
 from synthkit.gym.scoring import score_submission
 from synthkit.gym.task import Task, build_csv_task, write_task
 from synthkit.offline.catalogue import Entry, read_catalogue
 from synthkit.offline.data import export_once, hash_parts, load_table, open_data, read_index
-from synthkit.offline.library import TEMPLATES, compose_evaluate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,14 +7,14 @@ file, and says what evidence must be seen before the teacher mends it.
 
 from functools import cache
 from pathlib import Path
-from string import Template
 from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from synthkit.gym.evaluations import compose_evaluate, read_metrics
+
 LIBRARY = Path(__file__).resolve().parent / "library"
-TEMPLATES = LIBRARY / "templates"
 
 TaskFile = Literal["description", "baseline_py", "evaluate_py"]
 # The gates of stage 04 that a teacher's code can meet, and what the first one says of data.
@@ -129,19 +129,6 @@ def find_topic(title: str) -> Entry | None:
         if wanted in (entry.title.lower(), (entry.rewording or "").lower()):
             return entry
     return None
-
-
-@cache
-def read_metrics() -> dict[str, dict[str, str]]:
-    return read_yaml(TEMPLATES / "metrics.yaml")
-
-
-@cache
-def compose_evaluate(task_kind: str, metric: str) -> str:
-    """evaluate.py for a metric, from the template of its task kind."""
-    template = Template((TEMPLATES / f"{task_kind}.py.txt").read_text(encoding="utf-8"))
-    known = read_metrics()[metric]
-    return template.substitute(metric=metric, function=known["function"], score=known["score"])
 
 
 def read_yaml(path: Path) -> dict:

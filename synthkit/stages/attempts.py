@@ -14,7 +14,7 @@ from synthkit.core.params import SelfDebugParams
 from synthkit.core.prompts import render_messages
 from synthkit.core.runs import Stage
 from synthkit.stages.codegen import build_prompt
-from synthkit.stages.drafting import Draft, hash_code
+from synthkit.stages.drafting import Draft, complete_code, hash_code
 from synthkit.stages.forms import TaskCode
 from synthkit.stages.gates import Verdict, run_gates
 from synthkit.stages.proposals import Proposal
@@ -81,7 +81,7 @@ def build_repair_prompt(shop_params: SelfDebugParams, job: Job, data: Path, last
 
 def build_code_prompt(shop_params: SelfDebugParams, job: Job, data: Path, attempt: int) -> list[dict[str, str]]:
     return build_prompt(job.proposal, data / job.proposal.task_id, sample_rows=shop_params.sample_rows,
-                        time_limit_s=job.draft.time_limit_s, attempt=attempt)
+                        time_limit_s=job.draft.time_limit_s, evaluation=job.draft.evaluation, attempt=attempt)
 
 
 def next_attempt(shop: Shop, job: Job, attempts: list[Attempt]) -> Attempt:
@@ -98,6 +98,7 @@ def next_attempt(shop: Shop, job: Job, attempts: list[Attempt]) -> Attempt:
     except ReplyError as error:
         verdict = Verdict(gate="reply", reason="bad_reply", evidence=error.cause)
         return record_attempt(job, last.code, how, number, [verdict])
+    code = complete_code(job.proposal, code, job.draft.evaluation)
     tokens_in, tokens_out = sum(reply.tokens_in for reply in replies), sum(reply.tokens_out for reply in replies)
     return try_code(shop, job, code, how, number).model_copy(update={
         "tokens_in": tokens_in, "tokens_out": tokens_out, "usd": shop.client.price(tokens_in, tokens_out),

@@ -16,7 +16,7 @@ from synthkit.core.params import CodegenParams
 from synthkit.core.prompts import render_messages
 from synthkit.core.records import append_record, read_records, write_records
 from synthkit.core.runs import Stage
-from synthkit.stages.drafting import Draft, hash_code, write_draft
+from synthkit.stages.drafting import Draft, complete_code, hash_code, write_draft
 from synthkit.stages.forms import TaskCode
 from synthkit.stages.losses import RETRIED, count_reasons
 from synthkit.stages.origins import build_origin
@@ -51,11 +51,13 @@ def data_of(stage: Stage, proposal: Proposal) -> Path:
     return stage.input("02_datasets") / "data" / proposal.task_id
 
 
-def build_prompt(proposal: Proposal, data: Path, *, sample_rows: int, time_limit_s: int,
+def build_prompt(proposal: Proposal, data: Path, *, sample_rows: int, time_limit_s: int, evaluation: str,
                  attempt: int) -> list[dict[str, str]]:
     """The exact messages that ask for a task's files; stage 04 asks the same again when it starts anew."""
     files = {name: read_head(data / f"{name}.csv", sample_rows) for name in SHOWN_FILES}
-    return render_messages("task_code", task=proposal, files=files, attempt=attempt, time_limit_s=time_limit_s)
+    by_kit = evaluation == "kit" and not proposal.custom_metric
+    return render_messages("task_code", task=proposal, files=files, attempt=attempt, time_limit_s=time_limit_s,
+                           by_kit=by_kit)
 
 
 def read_head(path: Path, rows: int) -> str:
@@ -68,7 +70,7 @@ def show_prompt(stage: Stage, proposal: Proposal) -> list[dict[str, str]]:
     """The request for one task's files."""
     params = params_of(stage)
     return build_prompt(proposal, data_of(stage, proposal), sample_rows=params.sample_rows,
-                        time_limit_s=params.time_limit_s, attempt=1)
+                        time_limit_s=params.time_limit_s, evaluation=params.evaluation, attempt=1)
 
 
 def preview(stage: Stage, n: int = 1) -> list[dict[str, Any]]:
@@ -107,10 +109,12 @@ def draft_task(stage: Stage, client: ChatClient, proposal: Proposal) -> Draft:
     messages = show_prompt(stage, proposal)
     seed = derive_seed(stage.seed, "TaskCode", proposal.task_id, 1)
     code, replies = client.ask(messages, TaskCode, sample=1, seed=seed)
-    limit = params_of(stage).time_limit_s
+    limit, evaluation = params_of(stage).time_limit_s, params_of(stage).evaluation
+    code = complete_code(proposal, code, evaluation)
     write_draft(stage.dir / "tasks", proposal, code, data_of(stage, proposal), limit)
     return Draft(task_id=proposal.task_id, title=proposal.title, metric=proposal.metric, time_limit_s=limit,
-                 code_hash=hash_code(code), origin=build_origin(stage, client, replies), code=code)
+                 evaluation=evaluation, code_hash=hash_code(code), code=code,
+                 origin=build_origin(stage, client, replies))
 
 
 def reject(proposal: Proposal, error: Exception) -> Rejected:

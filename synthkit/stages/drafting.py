@@ -2,10 +2,12 @@
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel
 
 from synthkit.gym.config import Origin, TaskMeta
+from synthkit.gym.evaluations import compose_evaluate
 from synthkit.gym.task import build_csv_task, write_task
 from synthkit.stages.forms import TaskCode
 from synthkit.stages.proposals import Proposal
@@ -18,6 +20,7 @@ class Draft(BaseModel):
     title: str
     metric: str
     time_limit_s: int
+    evaluation: Literal["teacher", "kit"]
     code_hash: str
     origin: Origin
     code: TaskCode
@@ -25,6 +28,13 @@ class Draft(BaseModel):
 
 def hash_code(code: TaskCode) -> str:
     return hashlib.sha256(code.model_dump_json().encode()).hexdigest()[:16]
+
+
+def complete_code(proposal: Proposal, code: TaskCode, evaluation: str) -> TaskCode:
+    """The files with the kit's own evaluation, where it is to write that; a custom metric is the teacher's alone."""
+    if evaluation == "teacher" or proposal.custom_metric:
+        return code
+    return code.model_copy(update={"evaluate_py": compose_evaluate(proposal.task_kind, proposal.metric)})
 
 
 def build_meta(proposal: Proposal) -> TaskMeta:

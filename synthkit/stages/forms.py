@@ -69,8 +69,11 @@ class TaskPlan(BaseModel):
 
 
 class TaskCode(BaseModel):
-    """Stages 03 and 04: what the teacher writes of a task. The kit writes everything else."""
+    """Stages 03 and 04: what the teacher writes of a task. The kit writes everything else.
+
+    `evaluate_py` is empty in a reply where the kit writes that too.
+    """
 
     description: Text
     baseline_py: Text
-    evaluate_py: Text
+    evaluate_py: str

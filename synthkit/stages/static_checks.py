@@ -26,7 +26,9 @@ class Refused(Exception):
 
 
 def check_static(code: TaskCode) -> None:
-    """Raises Refused with syntax_error, forbidden_import, absolute_path, reads_labels or braces."""
+    """Raises Refused with no_evaluation, syntax_error, forbidden_import, absolute_path, reads_labels or braces."""
+    if not code.evaluate_py.strip():
+        raise Refused("no_evaluation", "evaluate_py is empty")
     for name, source in (("baseline.py", code.baseline_py), ("evaluate.py", code.evaluate_py)):
         tree = parse_script(name, source)
         check_imports(name, tree)
