@@ -19,6 +19,13 @@ from synthkit.core.records import explain_full_disk
 SCHEMA = """CREATE TABLE IF NOT EXISTS charges (
     id INTEGER PRIMARY KEY, stage TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL, open INTEGER NOT NULL,
     usd REAL NOT NULL, tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL, estimated INTEGER NOT NULL)"""
+# The sum of all charges, kept beside them: adding up a million at every request would hold up all others.
+TOTAL = ("CREATE TABLE IF NOT EXISTS total (usd REAL NOT NULL)",
+         "CREATE TRIGGER IF NOT EXISTS added AFTER INSERT ON charges BEGIN UPDATE total SET usd = usd + NEW.usd; END",
+         "CREATE TRIGGER IF NOT EXISTS removed AFTER DELETE ON charges BEGIN UPDATE total SET usd = usd - OLD.usd; END",
+         "CREATE TRIGGER IF NOT EXISTS changed AFTER UPDATE ON charges "
+         "BEGIN UPDATE total SET usd = usd + NEW.usd - OLD.usd; END",
+         "DELETE FROM total", "INSERT INTO total SELECT COALESCE(SUM(usd), 0) FROM charges")
 SAME_START_S = 2.0
 
 
@@ -34,6 +41,8 @@ class Ledger:
             owners = db.execute("SELECT DISTINCT pid, started FROM charges WHERE open").fetchall()
             dead = [owner for owner in owners if not is_alive(*owner)]
             db.executemany("DELETE FROM charges WHERE open AND pid = ? AND started = ?", dead)
+            for statement in TOTAL:
+                db.execute(statement)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -48,7 +57,7 @@ class Ledger:
     def reserve(self, stage: str, usd: float) -> int:
         """Set aside what a request may cost at most. Raises BudgetError when that would pass the budget."""
         with self.transaction() as db:
-            (spent,) = db.execute("SELECT COALESCE(SUM(usd), 0) FROM charges").fetchone()
+            (spent,) = db.execute("SELECT usd FROM total").fetchone()
             if usd > 0 and spent + usd > self.budget_usd:
                 raise BudgetError(
                     f"the run's budget of {self.budget_usd:.2f} USD does not cover the next request: "
