@@ -97,6 +97,21 @@ def test_what_a_task_cannot_hold_is_left_out() -> None:
     assert list(clean_frame(frame).columns) == ["a", "t"]
 
 
+def test_a_table_reads_as_it_was_written_or_is_refused(tmp_path: Path) -> None:
+    text = pd.Series(["a\rb", 'say "x",\r\nnow', "w" * 9000, "null\x00", None] * 40)
+    frame = clean_frame(make_frame().assign(text=text, when=pd.date_range("2020", periods=200)))
+    plan = make_plan(features=["text", "when", "a"])
+    write_files(tmp_path, *split_frame(frame, plan, SMALL, seed=1), kind="regression")
+    train = pd.read_csv(tmp_path / "train.csv")
+    assert len(train) == 100 and set(train["text"].dropna().str.len()) == {3, 12, 4000, 5}
+    for name in ("NA", "None", ""):
+        named = make_frame().replace({"c": {"common": name}})
+        plan = make_plan(target="c", task_kind="classification", metric="mcc")
+        with pytest.raises(HubError, match="reads as a missing one") as caught:
+            write_files(tmp_path, *split_frame(named, plan, SMALL, seed=1), kind="classification")
+        assert caught.value.reason == "no_usable_target"
+
+
 def test_profile_shows_ranges_values_and_short_rows() -> None:
     frame = make_frame().assign(long="w" * 500)
     sample = sample_rows(frame, 3, seed=0).splitlines()

@@ -18,6 +18,8 @@ from synthkit.stages.metrics import METRICS_BY_KIND
 ID = "id"
 TEST_SHARE = 0.3
 MAX_CLASSES = 50
+MAX_TEXT = 4000  # characters of a cell
+ROW_ENDS = r"\r\n?|\x00"
 NEARLY_ALL = 0.98  # A target that has one value in so many rows is constant.
 LAGS = 3  # Past values given to a solver when a series has no other column.
 MAX_LAG = 24  # Past values are looked for among a table's columns up to this distance.
@@ -26,9 +28,17 @@ MAX_BLOCK = 0.4  # At most this share of a series is set aside to choose test ro
 
 
 def clean_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with columns that a task can hold: nested values and empty columns are left out."""
+    """The table with columns that a task can hold: nested values and empty columns are left out, long texts are cut."""
     keep = [name for name in frame.columns if frame[name].notna().any() and is_flat(frame[name])]
-    return frame[keep].reset_index(drop=True).set_axis([str(name) for name in keep], axis=1)
+    kept = {str(name): clean_texts(frame[name]) for name in keep}
+    return pd.DataFrame(kept).reset_index(drop=True)
+
+
+def clean_texts(values: pd.Series) -> pd.Series:
+    """Texts of at most MAX_TEXT characters, without what a reader of CSV takes for the end of a row or of the file."""
+    if is_numeric_dtype(values) or not isinstance(values.dropna().iloc[0], str):
+        return values
+    return values.str.slice(0, MAX_TEXT).str.replace(ROW_ENDS, "\n", regex=True)
 
 
 def is_flat(values: pd.Series) -> bool:
@@ -208,6 +218,16 @@ def write_files(folder: Path, train: pd.DataFrame, test: pd.DataFrame, kind: str
     }
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        check_reading(pd.read_csv(folder / f"{name}.csv"), table, target)
+
+
+def check_reading(read: pd.DataFrame, table: pd.DataFrame, target: str) -> None:
+    """A table has to be the same to a solver that reads it: a class that is called NA would be missing there."""
+    if list(read.columns) != [str(name) for name in table.columns] or len(read) != len(table):
+        raise HubError("no_data", "its rows or columns do not survive being written as CSV")
+    if target in read.columns and read[target].isna().any():
+        lost = table[target][read[target].isna().to_numpy()].iloc[0]
+        raise HubError("no_usable_target", f"the value {lost!r} of {target} reads as a missing one in CSV")
 
 
 def place_pictures(frame: pd.DataFrame, folder: Path, split: str) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def describe_column(name: str, values: pd.Series) -> str:
         return f"{name}: number, {distinct} distinct, from {low} to {high}, mean {mean}{gaps}"
     counts = values.astype(str)[values.notna()].value_counts()
     common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:COMMON]
-    listed = ", ".join(f"{cut_text(value)} ({n})" for value, n in common)
+    listed = ", ".join(f"{cut_text(' '.join(value.split()))} ({n})" for value, n in common)
     return f"{name}: text, {distinct} distinct, commonest {listed}{gaps}"
 
 

@@ -194,6 +194,14 @@ def load_attempts(stage: Stage) -> list[dict[str, Any]]:
     return [flatten(attempt) for attempt in read_attempts(stage)]
 
 
+def load_verified(stage: Stage) -> list[dict[str, Any]]:
+    """The verified tasks with their difficulty: the share of the generic models that beat the baseline, what the best
+    of them gained of the way from there to a perfect score, and which one it was."""
+    return [row.model_dump(include={"task_id", "dataset_id", "metric", "attempts"})
+            | {"solve_share": row.solved.share, "solve_gain": row.solved.gain, "best_model": row.solved.model}
+            for row in read_verified(stage)]
+
+
 def read_attempts(stage: Stage) -> list[Attempt]:
     return read_records(stage.dir / "attempts.jsonl", Attempt)
 
