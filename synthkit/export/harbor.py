@@ -17,7 +17,7 @@ from synthkit.stages.gates import REFERENCE
 
 WORKDIR = "/workspace"
 ORGANISATION = "synthkit"
-LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn")
+LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn", "pillow")
 FAILED = -1.0
 AGENT_TIMEOUT_S = 3600.0
 
