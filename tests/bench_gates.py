@@ -34,8 +34,9 @@ from synthkit.gym.sandbox import open_sandbox
 from synthkit.gym.workspace import place_files, run_script
 from synthkit.offline.library import load_library
 from synthkit.stages.forms import TaskCode
-from synthkit.stages.gates import REFERENCE, REFERENCE_ANSWERS, check_schema, run_gates
+from synthkit.stages.gates import check_schema, run_gates
 from synthkit.stages.proposals import Proposal
+from synthkit.stages.solving import MODELS, REFERENCE
 from synthkit.stages.trial import Trial, lay_out_bench, open_trial
 
 BURN_S = 5  # Much more than the start of a warm interpreter may differ by.
@@ -148,7 +149,7 @@ def list_scripts(proposal: Proposal, folder: Path) -> list[Script]:
         scripts += [evaluate(bench, f"submissions/{name}.csv")
                     for name in (*trial.submissions, "baseline", *trial.corrupt)]
         scripts.append(evaluate(bench, "submissions/baseline.csv", Path("/")))
-        for name in REFERENCE_ANSWERS:
+        for name in (f"reference_{name}" for name in MODELS if (work / f"reference_{name}.csv").exists()):
             place_files({f"submissions/{name}.csv": work / f"{name}.csv"}, bench)
             scripts.append(evaluate(bench, f"submissions/{name}.csv"))
         trial.submissions["reference"] = (work / "reference_boosting.csv").read_bytes()

@@ -70,6 +70,29 @@ def test_a_custom_metric_is_held_to_its_perfect_score_and_direction(iris: tuple[
         CustomMetric(**NEAR.model_dump() | {"name": "accuracy"})
 
 
+def test_the_teacher_may_solve_what_no_generic_model_does(iris: tuple[Proposal, Path]) -> None:
+    """The baseline knows all answers by heart but one, so no model is better; the solution knows that one too."""
+    answers = (iris[1] / "answers.csv").read_text()
+    head, first, *rest = answers.splitlines(keepends=True)
+    other = "0,virginica\n" if first != "0,virginica\n" else "0,setosa\n"
+    nearly, cheat = (f"open('submission.csv', 'w').write({text!r})\n"
+                     for text in ("".join([head, other, *rest]), answers))
+    asked: list[int] = []
+
+    def solve(number: int) -> str:
+        asked.append(number)
+        return {1: "import os\nos._exit(1)\n", 2: 'open("data/answers.csv")\n'}.get(number, cheat)
+
+    for tries, reason in ((0, "no_headroom"), (2, "no_headroom"), (3, None)):
+        asked.clear()
+        code = TaskCode(**CODE | {"baseline_py": nearly})
+        with open_trial(iris[0], code, iris[1], time_limit_s=20, margin=0.0, leak=0.999, seed=0, sandbox=SANDBOX,
+                        solve=solve, solve_tries=tries) as trial:
+            verdicts = run_gates(trial)
+        assert asked == list(range(1, tries + 1)) and verdicts[-1].reason == reason
+    assert trial.difficulty is not None and trial.difficulty.model == "teacher_3" and trial.difficulty.gain == 1
+
+
 def test_the_kit_can_write_the_evaluation_itself(tmp_path: Path) -> None:
     with serve_teacher(ANSWERS | {"TaskCode": lambda messages: CODE | {"evaluate_py": ""}}) as teacher:
         finish_drafts(tmp_path, teacher, evaluation="kit")

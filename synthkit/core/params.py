@@ -129,6 +129,7 @@ class SelfDebugParams(StageParams):
     max_task_usd: float | None = Field(None, gt=0, description="USD that repairing one task may cost")
     margin: float = Field(0.02, ge=0, description="trivial < baseline < perfect, each by this share")
     leak: float = Field(0.98, gt=0, le=1, description="share of the way to perfect at which a shortcut is a leak")
+    solve_tries: int = Field(1, ge=0, description="solutions asked of the teacher when no generic model will do")
     sample_rows: int = Field(4, ge=0, description="as in stage 03; used when generation restarts")
     workers: int = free(2, ge=1)
     teacher: TeacherParams = TeacherParams()

@@ -37,7 +37,7 @@ PROMPTS_OF: dict[str, tuple[str, ...]] = {
     "01_topics": ("topics",),
     "02_datasets": ("dataset_proposal", "task_plan"),
     "03_codegen": ("task_code",),
-    "04_self_debug": ("task_code", "task_repair"),
+    "04_self_debug": ("task_code", "task_repair", "task_solution"),
     "05_trajectories": ("agent_system", "agent_task", "agent_retry"),
     "06_sft": ("chatml",),
     "07_mlgym_eval": ("agent_system", "agent_task", "agent_retry"),

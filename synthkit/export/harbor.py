@@ -13,7 +13,7 @@ from pathlib import Path
 
 from synthkit.export.selection import require_empty, shorten
 from synthkit.gym.task import Task
-from synthkit.stages.gates import REFERENCE
+from synthkit.stages.solving import REFERENCE
 
 WORKDIR = "/workspace"
 ORGANISATION = "synthkit"

@@ -99,6 +99,11 @@ def answer_code(messages: Messages, rng: random.Random) -> dict[str, Any]:
     return entry.draft([flaw for flaw in entry.flaws if not (clean and flaw.evidence)])
 
 
+def answer_solution(messages: Messages, rng: random.Random) -> dict[str, Any]:
+    """Nothing better than the good baseline: a script knows no other solution."""
+    return {"solution_py": require_plan(messages).good_files()["baseline_py"]}
+
+
 def repair_draft(entry: Entry, draft: dict[str, str] | None, request: str) -> dict[str, str]:
     """The draft without the first flaw that the request gives evidence of."""
     flaws = [flaw for flaw in entry.flaws if draft is None or flaw.is_in(draft)]
@@ -151,4 +156,5 @@ FORMS: dict[str, Callable[[Messages, random.Random], dict[str, Any]]] = {
     "DatasetProposal": answer_dataset,
     "TaskPlan": answer_plan,
     "TaskCode": answer_code,
+    "TaskSolution": answer_solution,
 }

@@ -17,7 +17,7 @@ from synthkit.offline.answers import UnknownTopic, answer_form
 
 MODEL = "scripted-teacher"
 MAX_BODY = 32 * 1024 * 1024
-FORM_IN_TEXT = re.compile(r'"title": ?"(TopicBatch|DatasetProposal|TaskPlan|TaskCode)"')
+FORM_IN_TEXT = re.compile(r'"title": ?"(TopicBatch|DatasetProposal|TaskPlan|TaskCode|TaskSolution)"')
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Attempts at one task: its draft, and what the teacher makes of it after a gate has refused it."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +13,9 @@ from synthkit.core.llm import ChatClient, Reply
 from synthkit.core.params import SelfDebugParams
 from synthkit.core.prompts import render_messages
 from synthkit.core.runs import Stage
-from synthkit.stages.codegen import build_prompt
+from synthkit.stages.codegen import build_prompt, read_heads
 from synthkit.stages.drafting import Draft, complete_code, hash_code
-from synthkit.stages.forms import TaskCode
+from synthkit.stages.forms import TaskCode, TaskSolution
 from synthkit.stages.gates import Verdict, run_gates
 from synthkit.stages.proposals import Proposal
 from synthkit.stages.seeds import derive_random, derive_seed
@@ -27,8 +27,9 @@ How = Literal["draft", "repair", "restart"]
 class Attempt(BaseModel):
     """One try at a task: where its code came from, each gate's verdict, and the scores when it passed all.
 
-    Tokens and USD are those of the requests that made the code, at the list price even where a reply was kept from
-    before; a draft's stand in stage 03. `diff` is from the try before, `final` that no other code could do better.
+    Tokens and USD are those of the requests that made and solved it, at the list price even where a reply was kept from
+    before; what a draft cost stands in stage 03. `diff` is from the try before, `final` says that no other code could
+    do better.
     """
 
     task_id: str
@@ -99,10 +100,8 @@ def next_attempt(shop: Shop, job: Job, attempts: list[Attempt]) -> Attempt:
         verdict = Verdict(gate="reply", reason="bad_reply", evidence=error.cause)
         return record_attempt(job, last.code, how, number, [verdict])
     code = complete_code(job.proposal, code, job.draft.evaluation)
-    tokens_in, tokens_out = sum(reply.tokens_in for reply in replies), sum(reply.tokens_out for reply in replies)
-    return try_code(shop, job, code, how, number).model_copy(update={
-        "tokens_in": tokens_in, "tokens_out": tokens_out, "usd": shop.client.price(tokens_in, tokens_out),
-        "diff": compare_code(last.code, code)})
+    attempt = try_code(shop, job, code, how, number, replies)
+    return attempt.model_copy(update={"diff": compare_code(last.code, code)})
 
 
 def ask_again(shop: Shop, job: Job, last: Attempt, how: How) -> tuple[TaskCode, list[Reply]]:
@@ -115,12 +114,32 @@ def ask_again(shop: Shop, job: Job, last: Attempt, how: How) -> tuple[TaskCode, 
     return shop.client.ask(messages, TaskCode, sample=number, seed=seed)
 
 
-def try_code(shop: Shop, job: Job, code: TaskCode, how: How, number: int) -> Attempt:
-    """Put one version of a task's code through the gates."""
+def try_code(shop: Shop, job: Job, code: TaskCode, how: How, number: int, replies: Sequence[Reply] = ()) -> Attempt:
+    """Put one version of a task's code through the gates. `replies` are those that it was made from."""
+    spent = list(replies)
+
+    def solve(nth: int) -> str:
+        solution, more = ask_for_script(shop, job, code, number, nth)
+        spent.extend(more)
+        return solution.solution_py
+
     with open_trial(job.proposal, code, shop.data / job.proposal.task_id, time_limit_s=job.draft.time_limit_s,
                     margin=shop.params.margin, leak=shop.params.leak, seed=shop.stage.seed,
-                    sandbox=shop.params.sandbox) as trial:
-        return record_attempt(job, code, how, number, run_gates(trial), trial.scores, trial.difficulty)
+                    sandbox=shop.params.sandbox, solve=solve, solve_tries=shop.params.solve_tries) as trial:
+        attempt = record_attempt(job, code, how, number, run_gates(trial), trial.scores, trial.difficulty)
+    tokens_in, tokens_out = sum(reply.tokens_in for reply in spent), sum(reply.tokens_out for reply in spent)
+    return attempt.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out,
+                                      "usd": shop.client.price(tokens_in, tokens_out)})
+
+
+def ask_for_script(shop: Shop, job: Job, code: TaskCode, number: int, nth: int) -> tuple[TaskSolution, list[Reply]]:
+    """The teacher's nth solution of a task as one of its attempts has it."""
+    data = shop.data / job.proposal.task_id
+    messages = render_messages(
+        "task_solution", task=job.proposal, description=code.description, baseline=code.baseline_py, number=nth,
+        files=read_heads(data, shop.params.sample_rows), time_limit_s=job.draft.time_limit_s)
+    seed = derive_seed(shop.stage.seed, "TaskSolution", job.draft.task_id, number, nth)
+    return shop.client.ask(messages, TaskSolution, sample=nth, seed=seed)
 
 
 def compare_code(old: TaskCode, new: TaskCode) -> str:

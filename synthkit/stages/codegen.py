@@ -54,10 +54,14 @@ def data_of(stage: Stage, proposal: Proposal) -> Path:
 def build_prompt(proposal: Proposal, data: Path, *, sample_rows: int, time_limit_s: int, evaluation: str,
                  attempt: int) -> list[dict[str, str]]:
     """The exact messages that ask for a task's files; stage 04 asks the same again when it starts anew."""
-    files = {name: read_head(data / f"{name}.csv", sample_rows) for name in SHOWN_FILES}
     by_kit = evaluation == "kit" and not proposal.custom_metric
-    return render_messages("task_code", task=proposal, files=files, attempt=attempt, time_limit_s=time_limit_s,
-                           by_kit=by_kit)
+    return render_messages("task_code", task=proposal, files=read_heads(data, sample_rows), attempt=attempt,
+                           time_limit_s=time_limit_s, by_kit=by_kit)
+
+
+def read_heads(data: Path, rows: int) -> dict[str, str]:
+    """How the files begin that a solver sees."""
+    return {name: read_head(data / f"{name}.csv", rows) for name in SHOWN_FILES}
 
 
 def read_head(path: Path, rows: int) -> str:

@@ -68,6 +68,12 @@ class TaskPlan(BaseModel):
     description: Text
 
 
+class TaskSolution(BaseModel):
+    """Stage 04: a script that beats a task's baseline, asked for where no generic model does."""
+
+    solution_py: Text
+
+
 class TaskCode(BaseModel):
     """Stages 03 and 04: what the teacher writes of a task. The kit writes everything else.
 

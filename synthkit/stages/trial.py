@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +23,8 @@ from synthkit.stages.leaks import Table
 from synthkit.stages.metrics import Metric, build_metrics
 from synthkit.stages.proposals import Proposal
 from synthkit.stages.seeds import derive_seed
+
+Solver = Callable[[int], str]
 
 
 class Scores(BaseModel):
@@ -48,9 +50,10 @@ class Ran(BaseModel):
 
 
 class Difficulty(BaseModel):
-    """How hard it is to beat the baseline: share of the generic models that do, and what the best one gains.
+    """How hard it is to beat the baseline: share of the tries that do, and what the best one gains.
 
-    `gain` is in shares of the way from the baseline to a perfect score.
+    The tries are those of the generic models, and the teacher's where these failed. `gain` is in shares of the way from
+    the baseline to a perfect score; `model` names the best.
     """
 
     share: float
@@ -63,7 +66,7 @@ class Trial:
     """What the gates of one attempt work on, and what they find out on the way.
 
     `values` holds evaluate.py's scores of `submissions` on all test rows, by the same names; `ran` how its runs on
-    the bench ended. What is open when the trial ends, `closing` closes.
+    the bench ended. What is open when the trial ends, `closing` closes. `solve` asks the teacher for its nth solution.
     """
 
     proposal: Proposal
@@ -76,6 +79,8 @@ class Trial:
     seed: int
     sandbox: SandboxParams
     closing: ExitStack
+    solve: Solver | None = None
+    solve_tries: int = 0
     task: Task | None = None
     submissions: dict[str, bytes] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
@@ -120,11 +125,12 @@ class Trial:
 
 @contextmanager
 def open_trial(proposal: Proposal, code: TaskCode, data: Path, *, time_limit_s: int, margin: float, leak: float,
-               seed: int, sandbox: SandboxParams) -> Iterator[Trial]:
+               seed: int, sandbox: SandboxParams, solve: Solver | None = None,
+               solve_tries: int = 0) -> Iterator[Trial]:
     """A trial in a temporary folder, which goes when it ends."""
     with open_folder() as folder, ExitStack() as closing:
         yield Trial(proposal, code, data, Path(folder), time_limit_s, margin, leak,
-                    derive_seed(seed, "trial", proposal.task_id), sandbox, closing)
+                    derive_seed(seed, "trial", proposal.task_id), sandbox, closing, solve, solve_tries)
 
 
 def lay_out_bench(trial: Trial) -> None:
