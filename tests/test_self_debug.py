@@ -12,6 +12,7 @@ from stage_kit import ANSWERS, BASELINE, CODE, EVALUATE, finish_datasets, finish
 
 from synthkit.core.params import SandboxParams
 from synthkit.core.records import read_records
+from synthkit.export.harbor import export_harbor
 from synthkit.gym.task import Task
 from synthkit.stages import self_debug
 from synthkit.stages.codegen import build_prompt
@@ -91,6 +92,28 @@ def test_the_teacher_may_solve_what_no_generic_model_does(iris: tuple[Proposal, 
             verdicts = run_gates(trial)
         assert asked == list(range(1, tries + 1)) and verdicts[-1].reason == reason
     assert trial.difficulty is not None and trial.difficulty.model == "teacher_3" and trial.difficulty.gain == 1
+
+
+def test_a_solution_of_the_teachers_is_kept_beside_the_task(tmp_path: Path) -> None:
+    with serve_teacher(ANSWERS) as teacher:
+        data = finish_datasets(tmp_path / "look", teacher).dir / "data" / "iris-species-t001"
+    head, first, *rest = (data / "answers.csv").read_text().splitlines(keepends=True)
+    other = "0,virginica\n" if first != "0,virginica\n" else "0,setosa\n"
+    nearly, whole = (f"open('submission.csv', 'w').write({''.join([head, one, *rest])!r})\n" for one in (other, first))
+    told = {"TaskCode": lambda messages: CODE | {"baseline_py": nearly},
+            "TaskSolution": lambda messages: {"solution_py": whole}}
+    with serve_teacher(ANSWERS | told) as teacher:
+        finish_drafts(tmp_path / "run", teacher)
+        stage = debug(tmp_path / "run", teacher, margin=0.0)
+        (row,) = self_debug.load_verified(stage)
+        assert row["best_model"] == "teacher_1" and teacher.asked[-1][0] == "TaskSolution"
+        assert nearly.strip() in teacher.asked[-1][1][-1]["content"]
+    task = Task.load(stage.dir / "tasks", row["task_id"])
+    assert "solution.py" in task.meta.hashes and "solution.py" not in task.all_files()
+    assert task.meta.origin["04_self_debug"].tokens_out > 0
+    export_harbor([task], tmp_path / "harbor", {task.id: 0.9})
+    solution = tmp_path / "harbor" / task.id / "solution"
+    assert (solution / "solution.py").read_text() == whole and "solution.py" in (solution / "solve.sh").read_text()
 
 
 def test_the_kit_can_write_the_evaluation_itself(tmp_path: Path) -> None:

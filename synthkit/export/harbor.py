@@ -13,6 +13,7 @@ from pathlib import Path
 
 from synthkit.export.selection import require_empty, shorten
 from synthkit.gym.task import Task
+from synthkit.stages.drafting import SOLUTION
 from synthkit.stages.solving import REFERENCE
 
 WORKDIR = "/workspace"
@@ -26,7 +27,12 @@ TEST_SH = """#!/bin/bash
 mkdir -p /logs/verifier
 python /tests/verify.py
 """
-# The generic model that beat the baseline when the task was verified.
+# What beat the baseline when the task was verified: a generic model, or the teacher's own script.
+SOLVE_OWN_SH = """#!/bin/bash
+set -e
+cd {workdir}
+python /solution/solution.py
+"""
 SOLVE_SH = """#!/bin/bash
 set -e
 cd {workdir}
@@ -86,7 +92,8 @@ def write_task(task: Task, folder: Path, baseline: float) -> Path:
     script = task.config.evaluation_paths[0]
     copy_files(task.public_files(), folder / "environment" / "workspace")
     copy_files(secret | {script: task.all_files()[script]}, folder / "tests")
-    copy_files({"reference.py": REFERENCE}, folder / "solution")
+    own = task.root / "data" / task.id / SOLUTION
+    copy_files({own.name: own} if own.exists() else {REFERENCE.name: REFERENCE}, folder / "solution")
     limit = float(task.config.training_timeout or AGENT_TIMEOUT_S)
     perfect = task.meta.perfect_score
     verify = VERIFY.format(workdir=WORKDIR, metric=task.metric, baseline=baseline, perfect=perfect, limit=limit,
@@ -94,8 +101,8 @@ def write_task(task: Task, folder: Path, baseline: float) -> Path:
     texts = {
         "task.toml": build_config(task, limit), "instruction.md": build_instruction(task, baseline),
         "environment/Dockerfile": build_dockerfile(), "tests/test.sh": TEST_SH, "tests/verify.py": verify,
-        "solution/solve.sh": SOLVE_SH.format(workdir=WORKDIR, kind=task.meta.task_kind,
-                                             model=task.meta.reference_model),
+        "solution/solve.sh": (SOLVE_OWN_SH if own.exists() else SOLVE_SH).format(
+            workdir=WORKDIR, kind=task.meta.task_kind, model=task.meta.reference_model),
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -92,7 +92,7 @@ class TaskMeta(Section):
     trivial_score: float | None = None
     reference_score: float | None = None
     perfect_score: float | None = None
-    reference_model: str | None = Field(None, description="the generic model whose score `reference_score` is")
+    reference_model: str | None = Field(None, description="who got `reference_score`: a generic model or solution.py")
     solve_share: float | None = Field(None, description="share of the generic models that beat the baseline")
     solve_gain: float | None = Field(None, description="what the best gains, in shares of baseline to perfect")
     dataset_id: str | None = None

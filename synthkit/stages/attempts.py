@@ -42,6 +42,7 @@ class Attempt(BaseModel):
     verdicts: list[Verdict]
     scores: Scores | None
     difficulty: Difficulty | None = None
+    solution: str = ""
     tokens_in: int = 0
     tokens_out: int = 0
     usd: float = 0.0
@@ -128,8 +129,9 @@ def try_code(shop: Shop, job: Job, code: TaskCode, how: How, number: int, replie
                     sandbox=shop.params.sandbox, solve=solve, solve_tries=shop.params.solve_tries) as trial:
         attempt = record_attempt(job, code, how, number, run_gates(trial), trial.scores, trial.difficulty)
     tokens_in, tokens_out = sum(reply.tokens_in for reply in spent), sum(reply.tokens_out for reply in spent)
-    return attempt.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out,
-                                      "usd": shop.client.price(tokens_in, tokens_out)})
+    return attempt.model_copy(update={
+        "solution": trial.solution if attempt.scores else "", "tokens_in": tokens_in, "tokens_out": tokens_out,
+        "usd": shop.client.price(tokens_in, tokens_out)})
 
 
 def ask_for_script(shop: Shop, job: Job, code: TaskCode, number: int, nth: int) -> tuple[TaskSolution, list[Reply]]:

@@ -12,6 +12,8 @@ from synthkit.gym.task import build_csv_task, write_task
 from synthkit.stages.forms import TaskCode
 from synthkit.stages.proposals import Proposal
 
+SOLUTION = "solution.py"
+
 
 class Draft(BaseModel):
     """A task as the teacher first wrote it; its files lie in tasks/, an MLGym root."""
@@ -49,14 +51,15 @@ def build_meta(proposal: Proposal) -> TaskMeta:
 
 
 def write_draft(root: Path, proposal: Proposal, code: TaskCode, data: Path, time_limit_s: int,
-                meta: TaskMeta | None = None) -> None:
-    """Write a task into an MLGym root, replacing one of the same id."""
+                meta: TaskMeta | None = None, solution: str = "") -> None:
+    """Write a task into an MLGym root, replacing one of the same id. A solution lies outside of its workspace."""
     meta = meta or build_meta(proposal)
     config, dataset = build_csv_task(
         proposal.task_id, proposal.title, code.description, describe_columns(proposal),
         time_limit_s=time_limit_s, meta=meta,
     )
     files: dict[str, str | Path] = {"baseline.py": code.baseline_py, "evaluate.py": code.evaluate_py}
+    files |= {SOLUTION: solution} if solution else {}
     files |= {f"data/{path.relative_to(data)}": path for path in sorted(data.rglob("*")) if path.is_file()}
     write_task(root, config, [dataset], meta, files)
 

@@ -137,10 +137,13 @@ def check_headroom(trial: Trial) -> None:
     answers = run_references(trial)
     ways = score_answers(trial, answers)
     for number in range(1, trial.solve_tries + 1 if max(ways.values()) <= floor else 1):
-        answer = ask_for_solution(trial, number)
-        answers |= {f"teacher_{number}": answer} if answer else {}
-        ways |= score_answers(trial, {f"teacher_{number}": answer} if answer else {})
-        if max(ways.values()) > floor:
+        name = f"teacher_{number}"
+        if solved := ask_for_solution(trial, number):
+            trial.solution, answers[name] = solved
+            ways |= score_answers(trial, {name: answers[name]})
+        else:
+            ways[name] = -math.inf
+        if ways[name] > floor:
             break
     best = max(ways, key=lambda name: ways[name])
     if ways[best] <= floor:

@@ -165,7 +165,7 @@ def publish(shop: Shop, job: Job, attempts: list[Attempt]) -> Verified:
         "origin": meta.origin | {"03_codegen": job.draft.origin, "04_self_debug": add_up(shop, attempts)},
     })
     write_draft(shop.stage.dir / "tasks", proposal, last.code, shop.data / proposal.task_id,
-                job.draft.time_limit_s, meta)
+                job.draft.time_limit_s, meta, last.solution)
     return Verified(
         task_id=proposal.task_id, topic_id=proposal.topic_id, title=proposal.title, area=proposal.area,
         difficulty=proposal.difficulty, dataset_id=proposal.dataset.id, target=proposal.target,

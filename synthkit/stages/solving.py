@@ -5,12 +5,12 @@ from pathlib import Path
 from synthkit.core.errors import ReplyError
 from synthkit.gym.csv_form import SUBMISSION, check_form
 from synthkit.gym.workspace import place_files, run_script, take_file
+from synthkit.stages.drafting import SOLUTION
 from synthkit.stages.static_checks import Refused, check_script
 from synthkit.stages.trial import Trial
 
 REFERENCE = Path(__file__).with_name("reference.py")
 MODELS = ("boosting", "trees", "linear", "median", "log")
-SOLUTION = "solution.py"
 
 
 def run_references(trial: Trial) -> dict[str, bytes]:
@@ -26,8 +26,8 @@ def run_references(trial: Trial) -> dict[str, bytes]:
     return {name: answer for name, answer in left.items() if answer is not None}
 
 
-def ask_for_solution(trial: Trial, number: int) -> bytes | None:
-    """The submission of the teacher's own solution; None when there is none that is valid.
+def ask_for_solution(trial: Trial, number: int) -> tuple[str, bytes] | None:
+    """The teacher's own solution and its submission; None when there is none that is valid.
 
     It runs where an agent's code would: without the answers.
     """
@@ -41,4 +41,4 @@ def ask_for_solution(trial: Trial, number: int) -> bytes | None:
     _, left = run_script({**task.public_files(), SOLUTION: source}, f"python {SOLUTION}", trial.sandbox,
                          trial.time_limit_s, keep=[SUBMISSION])
     submission = left.get(SUBMISSION)
-    return submission if submission is not None and not check_form(task, submission) else None
+    return (source, submission) if submission is not None and not check_form(task, submission) else None

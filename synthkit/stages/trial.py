@@ -66,7 +66,8 @@ class Trial:
     """What the gates of one attempt work on, and what they find out on the way.
 
     `values` holds evaluate.py's scores of `submissions` on all test rows, by the same names; `ran` how its runs on
-    the bench ended. What is open when the trial ends, `closing` closes. `solve` asks the teacher for its nth solution.
+    the bench ended. What is open when the trial ends, `closing` closes. `solve` asks the teacher for its nth solution;
+    `solution` is the last one.
     """
 
     proposal: Proposal
@@ -86,6 +87,7 @@ class Trial:
     values: dict[str, float] = field(default_factory=dict)
     ran: dict[str, Ran] = field(default_factory=dict)
     reference: bytes = b""
+    solution: str = ""
     difficulty: Difficulty | None = None
     scores: Scores | None = None
 
