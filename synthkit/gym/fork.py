@@ -30,7 +30,9 @@ def fork_session(session: Sandbox, workspace: Path, params: SandboxParams) -> Sa
     # Sessions without isolation share the machine's temporary folders.
     folders = [HOME] if params.backend == "process" else [HOME, "/tmp", "/dev/shm"]
     state = session.state()
-    archives = [f"/bin/tar -C {folder} --exclude=./workspace -cf {LUGGAGE}/{at}.tar ."
+    # A virtual environment under /tmp is mounted there: it is no file of the session's.
+    within = "--one-file-system" if params.backend == "bwrap" else ""
+    archives = [f"/bin/tar -C {folder} {within} --exclude=./workspace -cf {LUGGAGE}/{at}.tar ."
                 for at, folder in enumerate(folders)]
     packed = session.run(" && ".join([PACK, *archives]), FORK_TIMEOUT_S)
     try:
