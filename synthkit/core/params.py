@@ -83,13 +83,32 @@ class SandboxParams(Strict):
         return self
 
 
+class RayParams(Strict):
+    """A Ray cluster that is already there, and what one item takes of it; used with `executor: ray`."""
+
+    address: str = free("auto", description="'auto' for the cluster of this machine, or host:port of its head")
+    cpus: float = free(1.0, ge=0, description="processors an item")
+    gpus: float = free(0.0, ge=0, description="GPUs an item")
+    memory_mb: int | None = free(None, ge=1, description="memory an item; None reserves none")
+
+
 class StageParams(Strict):
+    """What every stage has."""
+
     run_dir: str = free("outputs/offline", description="the run's folder, relative to the repository root")
     seed: int = Field(0, ge=0)
     resume: Resume = free("if_possible")
 
 
-class TopicsParams(StageParams):
+class WorkParams(StageParams):
+    """What every stage has that works through items."""
+
+    allow_owed: float = free(0.0, ge=0, le=1, description="share of items that may be owed when the stage finishes")
+    executor: Literal["local", "ray"] = free("local", description="where items are worked on; 01 and 02 stay local")
+    ray: RayParams = free(RayParams())
+
+
+class TopicsParams(WorkParams):
     n_topics: int = Field(36, ge=1)
     batch_size: int = Field(8, ge=1, description="topics asked for in one request")
     max_idle_batches: int = Field(3, ge=1, description="stop after so many batches in a row that bring nothing new")
@@ -98,7 +117,7 @@ class TopicsParams(StageParams):
     teacher: TeacherParams = TeacherParams()
 
 
-class DatasetsParams(StageParams):
+class DatasetsParams(WorkParams):
     licences: list[str] = [
         "mit", "apache-2.0", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-3.0", "cc-by-sa-4.0",
         "pddl", "public-domain", "odc-by",
@@ -115,14 +134,14 @@ class DatasetsParams(StageParams):
     hub: HubParams = HubParams()
 
 
-class CodegenParams(StageParams):
+class CodegenParams(WorkParams):
     sample_rows: int = Field(4, ge=0, description="rows of the real dataset shown in the prompt")
     time_limit_s: int = Field(60, ge=1, description="wall time that a task's baseline and evaluation may take")
     evaluation: Literal["teacher", "kit"] = Field("teacher", description="who writes evaluate.py for standard metrics")
     teacher: TeacherParams = TeacherParams()
 
 
-class SelfDebugParams(StageParams):
+class SelfDebugParams(WorkParams):
     p_debug: float = Field(0.75, ge=0, le=1, description="repair with the evidence, else restart stage 03's request")
     max_tries: int = Field(4, ge=1, description="attempts at one task before it is discarded (paper: k, not disclosed)")
     max_task_tokens: int | None = Field(None, ge=1, description="tokens that repairing one task may take")
@@ -136,7 +155,7 @@ class SelfDebugParams(StageParams):
     sandbox: SandboxParams = SandboxParams()
 
 
-class TrajectoriesParams(StageParams):
+class TrajectoriesParams(WorkParams):
     per_task: int = Field(10, ge=1, description="rollouts per task (paper: 256)")
     max_steps: int = Field(24, ge=1)
     training_timeout_s: int = Field(60, ge=1)
@@ -194,7 +213,7 @@ class StudentParams(Strict):
     max_new_tokens: int = Field(384, ge=1)
 
 
-class MlgymEvalParams(StageParams):
+class MlgymEvalParams(WorkParams):
     benchmark: str = Field("embedded", description="'embedded', or the root of an MLGym checkout or of exported tasks")
     tasks: list[str] | None = Field(None, description="task ids; None takes all of the benchmark")
     runs: int = Field(5, ge=1, description="seeded runs per model and task (paper: 64)")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
-from synthkit.core.errors import RecordError
+from synthkit.core.errors import DiskFullError, RecordError
 
 M = TypeVar("M", bound=BaseModel)
 SQLITE_FULL = ("database or disk is full", "disk I/O error")
@@ -114,7 +114,7 @@ def cut_torn_line(path: Path) -> None:
 
 @contextmanager
 def explain_full_disk(path: Path) -> Iterator[None]:
-    """Around a write: a full disk becomes a RecordError with cause and fix; other errors pass."""
+    """Around a write: a full disk becomes a DiskFullError with cause and fix; other errors pass."""
     try:
         yield
     except RecordError:
@@ -123,7 +123,7 @@ def explain_full_disk(path: Path) -> Iterator[None]:
         if not is_disk_full(error):
             raise
         fix = "free some space and start again; everything recorded so far is kept"
-        raise RecordError(f"the disk is full: {path} could not be written", fix) from error
+        raise DiskFullError(f"the disk is full: {path} could not be written", fix) from error
 
 
 def is_disk_full(error: BaseException | None) -> bool:
