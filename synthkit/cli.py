@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synthkit.core.errors import SynthkitError
-from synthkit.core.loading import load_params
+from synthkit.core.loading import find_root, load_params
 from synthkit.core.params import STAGES, StageParams
 from synthkit.core.records import is_disk_full
-from synthkit.core.runs import find_root
 
 INTERRUPTED = 130
 
@@ -47,6 +46,10 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--set", dest="sets", action="append", default=[], metavar="section.key=value")
     run.add_argument("--run", metavar="NAME", help="the run's name: results go to outputs/NAME")
     run.add_argument("--dry-run", action="store_true", help="show plan and expected cost, check all that is free")
+    run.add_argument("--remake-changed-code", action="store_true",
+                     help="stages that other code worked on are moved to archive/ and made again, with all after them")
+    run.add_argument("--write-params", type=Path, metavar="DIR",
+                     help="run nothing: write the parameters of each notebook for `papermill -f DIR/NN_name.yaml`")
     run.set_defaults(command=command_run)
     doctor = commands.add_parser("doctor", help="what this machine can do, and what to do about the rest")
     doctor.add_argument("params", type=Path, nargs="?", default=Path("params/offline.yaml"))
@@ -128,7 +131,7 @@ def command_gym_run(args: argparse.Namespace) -> int:
 
 
 def command_run(args: argparse.Namespace) -> int:
-    from synthkit.runner import run_pipeline
+    from synthkit.runner import run_pipeline, write_flat
 
     if args.only and (args.first or args.last):
         raise SynthkitError("--only runs one stage, so it cannot stand beside --from or --to", "leave one of them out")
@@ -139,8 +142,13 @@ def command_run(args: argparse.Namespace) -> int:
 
         sys.stdout.write(write_plan(stages, chosen))
         return 0
+    if args.write_params:
+        written = write_flat(stages, chosen, args.write_params)
+        sys.stdout.write(f"{len(written)} files are in {args.write_params}. Run the notebooks in order, each with\n"
+                         f"  papermill -f {written[0]} notebooks/{written[0].stem}.ipynb OUTPUT.ipynb\n")
+        return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a scheduler ends a job: say how to resume
-    return run_pipeline(stages, chosen, sys.stdout)
+    return run_pipeline(stages, chosen, sys.stdout, remake=args.remake_changed_code)
 
 
 def load_profile(profile: Path, sets: Sequence[str] = (), run: str | None = None) -> dict[str, StageParams]:

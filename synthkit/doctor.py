@@ -13,10 +13,19 @@ from urllib.parse import urlparse
 
 import httpx2
 
+from synthkit.core.chain import PACKAGES
 from synthkit.core.endpoints import EMBEDDED, cache_dir
-from synthkit.core.errors import SynthkitError
-from synthkit.core.params import MlgymEvalParams, SandboxParams, SftParams, StageParams, TeacherParams
-from synthkit.core.runs import PACKAGES, find_root
+from synthkit.core.errors import ParamError, SynthkitError
+from synthkit.core.llm import check_prices
+from synthkit.core.loading import find_root
+from synthkit.core.params import (
+    MlgymEvalParams,
+    SandboxParams,
+    SftParams,
+    StageParams,
+    StudentParams,
+    TeacherParams,
+)
 
 Params = Mapping[str, StageParams]
 MIN_FREE_GB = 2.0
@@ -40,15 +49,15 @@ def examine(stages: Params) -> list[Check]:
     """Every check, the needed ones of this profile marked."""
     return [
         check_python(), check_packages(), *check_sandboxes(stages), *check_engines(), check_disk(), check_gpu(stages),
-        *check_teachers(stages), check_hub(stages), check_benchmark(stages),
+        *check_teachers(stages), *check_student(stages), check_hub(stages), check_benchmark(stages),
     ]
 
 
 def find_blockers(stages: Params, pending: list[str]) -> list[Check]:
     """What keeps the pending stages from running, found before any work is spent."""
     wanted = {name: stages[name] for name in pending}
-    checks = [*check_sandboxes(wanted), check_disk(), *check_teachers(wanted), check_hub(wanted),
-              check_gpu(wanted), check_benchmark(wanted)]
+    checks = [*check_sandboxes(wanted), check_disk(), *check_teachers(wanted), *check_student(wanted),
+              check_hub(wanted), check_gpu(wanted), check_benchmark(wanted)]
     return [check for check in checks if check.needed and not check.ok]
 
 
@@ -117,14 +126,29 @@ def check_gpu(stages: Params) -> Check:
 
 
 def check_teachers(stages: Params) -> list[Check]:
-    """Key and endpoint of every teacher that the stages name, each once."""
+    """Key, price and endpoint of every teacher that the stages name, each once."""
     named = [p.teacher for p in stages.values() if hasattr(p, "teacher")]
     teachers = {(teacher.base_url, teacher.key_env, teacher.model): teacher for teacher in named}
-    checks = [check for teacher in teachers.values() for check in check_teacher(teacher)]
-    student = stages.get("07_mlgym_eval")
-    if isinstance(student, MlgymEvalParams) and student.student.base_url != "local":
-        checks.append(check_url("student endpoint", student.student.base_url, "start the student's server"))
-    return checks
+    return [check for teacher in teachers.values() for check in check_teacher(teacher)]
+
+
+def check_student(stages: Params) -> list[Check]:
+    """A way to serve the student, where the evaluation wants one. Its server is asked once there is a student.
+
+    While stage 06 is among the stages, there is nothing to serve yet: then only price and address are looked at.
+    """
+    params = stages.get("07_mlgym_eval")
+    if not isinstance(params, MlgymEvalParams) or params.student.base_url == "local":
+        return []
+    name, url = "student endpoint", params.student.base_url
+    checks = check_price("student's price", params.student)
+    if not is_url(url):
+        fix = "set mlgym_eval.student.base_url to local, or to a URL such as http://localhost:8000/v1"
+        return [*checks, Check(name, False, True, f"{url!r} is no address of a server", fix)]
+    if "06_sft" in stages:
+        return [*checks, Check(name, True, True, f"{url}; asked when stage 07 begins, with the student made by then")]
+    fix = f"serve base and student of 06_sft at {url}, then run the same command again"
+    return [*checks, check_url(name, url, fix)]
 
 
 def check_teacher(teacher: TeacherParams) -> list[Check]:
@@ -133,7 +157,7 @@ def check_teacher(teacher: TeacherParams) -> list[Check]:
         return [Check("teacher", True, True, "embedded: the scripted teacher, no key")]
     key = os.environ.get(teacher.key_env, "").strip()
     answer = get_url(f"{teacher.base_url.rstrip('/')}/models", {"Authorization": f"Bearer {key}"} if key else {})
-    checks = []
+    checks = check_price("teacher's price", teacher)
     if not is_local(teacher.base_url):
         refused = bool(key) and isinstance(answer, httpx2.Response) and answer.status_code in (401, 403)
         detail = f"{teacher.key_env} is {'refused' if refused else 'set' if key else 'not set'}"
@@ -146,6 +170,23 @@ def check_teacher(teacher: TeacherParams) -> list[Check]:
         checks.append(Check("teacher's model", False, False, f"{teacher.model} is not among those listed there",
                             "correct teacher.model, unless the endpoint takes names that it does not list"))
     return checks
+
+
+def check_price(name: str, params: TeacherParams | StudentParams) -> list[Check]:
+    """What is missing of the price of an endpoint beyond this machine; nothing where it is stated."""
+    try:
+        check_prices(params, params.base_url)
+    except ParamError as error:
+        return [Check(name, False, True, error.cause, error.fix)]
+    return []
+
+
+def is_url(text: str) -> bool:
+    try:
+        url = urlparse(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
+    except ValueError:
+        return False
 
 
 def is_local(url: str) -> bool:

@@ -6,7 +6,7 @@ log beside the output; the log is kept only when the notebook failed.
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,12 +18,14 @@ from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-from traitlets import Unicode
+from traitlets import Int, Unicode
 from traitlets.config import Config
 
 from synthkit.core.errors import StageError
+from synthkit.core.lock import lock_environment
 from synthkit.core.params import StageParams
 from synthkit.core.records import is_disk_full
+from synthkit.stopping import ENGINE, Stop, stop_on_signals
 
 KERNEL_ENV = {
     "GOMP_SPINCOUNT": "0",  # two OpenMP threads that spin beside other work collapse
@@ -32,6 +34,7 @@ KERNEL_ENV = {
     "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
 ALL_CORES = ("06_sft", "07_mlgym_eval")  # train and generate in the kernel; the others only wait for sandboxes
+SHUTDOWN_S = 60.0  # a kernel that was asked to end is not hurried for half of this time
 EXERCISE = "exercise"
 EXIT_MARK = "kernel exit status "
 AGAIN = "then run the same command again"
@@ -41,11 +44,28 @@ class WatchedKernel(AsyncKernelManager):
     """A kernel whose standard error goes to `log_path`, followed by its exit status when it dies by itself."""
 
     log_path = Unicode().tag(config=True)
+    lock_fd = Int().tag(config=True)  # the run's lock, which the kernel holds on when this process is killed
     settled = False  # its end was asked for, or has been noted
 
     async def start_kernel(self, **kwargs: Any) -> None:
         with open(self.log_path, "ab") as log:
-            await super().start_kernel(stderr=log, **kwargs)
+            await super().start_kernel(stderr=log, pass_fds=(self.lock_fd,), **kwargs)
+
+    def interrupt_now(self) -> None:
+        """Interrupt the kernel, and it alone: what runs in its sandboxes may end in peace."""
+        if (process := self.find_process()) is not None:
+            os.kill(process.pid, signal.SIGINT)
+
+    def kill_now(self) -> None:
+        """Kill the kernel and what it has started in its own process group."""
+        if (process := self.find_process()) is not None:
+            self.settled = True
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def find_process(self) -> Any:
+        """The kernel's process while it lives."""
+        process = getattr(self.provisioner, "process", None)
+        return process if process is not None and process.poll() is None else None
 
     async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
         self.settled = True
@@ -62,20 +82,32 @@ class WatchedKernel(AsyncKernelManager):
     is_alive = _async_is_alive
 
 
-def execute_notebook(source: Path, output: Path, params: StageParams, root: Path, attempt: str) -> None:
-    """Run `source` without its exercises into `output`. Raises StageError with cause and fix.
+def execute_notebook(source: Path, output: Path, params: StageParams, root: Path, attempt: str, lock: int) -> None:
+    """Run `source` without its exercises into `output`, under the run's `lock`. Raises StageError with cause and fix.
 
-    Raises KeyboardInterrupt when the kernel was ended from the keyboard.
+    SIGINT and SIGTERM let the kernel end what is under way, then KeyboardInterrupt is raised (synthkit/stopping.py).
     """
+    with stop_on_signals() as stop:
+        try:
+            execute_stoppable(source, output, params, root, attempt, lock, stop)
+        except StageError:
+            stop.raise_if_asked()
+            raise
+        stop.raise_if_asked()
+
+
+def execute_stoppable(source: Path, output: Path, params: StageParams, root: Path, attempt: str, lock: int,
+                      stop: Stop) -> None:
     name, log, stripped = source.stem, output.with_suffix(".log"), output.with_suffix(".input.ipynb")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         strip_exercises(source, stripped)
-        with kernel_environment(name, attempt), TemporaryDirectory(prefix="synthkit-") as sockets:
+        more = {"SYNTHKIT_ATTEMPT": attempt} | lock_environment(root / params.run_dir, lock)
+        with kernel_environment(name, more), TemporaryDirectory(prefix="synthkit-") as sockets:
             papermill.execute_notebook(
                 str(stripped), str(output), parameters=params.model_dump(), cwd=str(root), progress_bar=False,
-                kernel_name="python3", kernel_manager_class=WatchedKernel,
-                config=configure_kernel(Path(sockets), log),
+                kernel_name="python3", kernel_manager_class=WatchedKernel, engine_name=ENGINE, stop=stop,
+                config=configure_kernel(Path(sockets), log, lock),
             )
         log.unlink(missing_ok=True)
     except PapermillExecutionError as error:
@@ -88,9 +120,10 @@ def execute_notebook(source: Path, output: Path, params: StageParams, root: Path
         stripped.unlink(missing_ok=True)
 
 
-def configure_kernel(sockets: Path, log: Path) -> Config:
+def configure_kernel(sockets: Path, log: Path, lock: int) -> Config:
     """Sockets in a folder of the kernel's own: no network is needed, and two runs never take each other's names."""
-    return Config({"WatchedKernel": {"transport": "ipc", "ip": str(sockets / "kernel"), "log_path": str(log)}})
+    return Config({"WatchedKernel": {"transport": "ipc", "ip": str(sockets / "kernel"), "log_path": str(log),
+                                     "lock_fd": lock, "shutdown_wait_time": SHUTDOWN_S}})
 
 
 def explain_cell(name: str, error: Any, output: Path) -> StageError:
@@ -156,16 +189,15 @@ def strip_exercises(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def kernel_environment(name: str, attempt: str) -> Iterator[None]:
-    """The environment that the stage's kernel inherits; what the user has set stays."""
+def kernel_environment(name: str, more: Mapping[str, str]) -> Iterator[None]:
+    """The environment that the stage's kernel inherits, with `more`; of the rest what the user has set stays."""
     wanted = KERNEL_ENV | ({} if name in ALL_CORES else {"OMP_NUM_THREADS": "1"})
-    before = os.environ.get("SYNTHKIT_ATTEMPT")
-    added = {key: value for key, value in wanted.items() if key not in os.environ}
-    os.environ.update(added, SYNTHKIT_ATTEMPT=attempt)
+    before = {key: os.environ[key] for key in more if key in os.environ}
+    added = {key: value for key, value in wanted.items() if key not in os.environ} | dict(more)
+    os.environ.update(added)
     try:
         yield
     finally:
-        for key in (*added, "SYNTHKIT_ATTEMPT"):
+        for key in added:
             os.environ.pop(key, None)
-        if before is not None:
-            os.environ["SYNTHKIT_ATTEMPT"] = before
+        os.environ.update(before)

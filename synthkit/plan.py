@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from synthkit.core.llm.prices import price_tokens
 from synthkit.core.params import (
     CodegenParams,
     DatasetsParams,
@@ -58,7 +59,7 @@ class Cost:
     def usd(self, teacher: TeacherParams | None) -> float:
         if teacher is None:
             return 0.0
-        return (self.tokens_in * teacher.usd_per_mtok_in + self.tokens_out * teacher.usd_per_mtok_out) / 1e6
+        return price_tokens(teacher, self.tokens_in, self.tokens_out)
 
 
 def estimate(stages: Mapping[str, StageParams]) -> dict[str, Cost]:

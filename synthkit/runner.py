@@ -4,92 +4,107 @@ Neither papermill's exit nor a notebook's metadata proves that a stage finished,
 id that the stage writes into its `stage.json` last of all, and nothing else counts.
 """
 
-import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
 
+from synthkit.core.chain import (
+    archive_stage,
+    find_break,
+    is_complete,
+    list_pending,
+    load_stage_record,
+    mark_code,
+    uses_other_code,
+)
 from synthkit.core.errors import ParamError, StageError, SynthkitError
-from synthkit.core.loading import check_notebook, read_yaml
+from synthkit.core.loading import check_notebook, find_root, read_yaml
+from synthkit.core.lock import hold_run
 from synthkit.core.params import STAGES, StageParams
 from synthkit.core.records import write_text
-from synthkit.core.runs import chain_fingerprint, find_root, load_stage_record, new_attempt, previous_stage
+from synthkit.core.runs import new_attempt
 from synthkit.kernels import execute_notebook, last_cell
 
 Params = Mapping[str, StageParams]
 
 
-def run_pipeline(stages: Params, chosen: list[str], out: TextIO) -> int:
-    """Execute the chosen stages; 0 when all are complete. Raises SynthkitError naming stage, cause and fix."""
+def run_pipeline(stages: Params, chosen: list[str], out: TextIO, remake: bool = False) -> int:
+    """Execute the chosen stages; 0 when all are complete. Raises SynthkitError naming stage, cause and fix.
+
+    `remake`: the first of them that other code has worked on, and all stages after it, are moved aside and made again.
+    """
     root, run_dir = find_root(), find_root() / stages[chosen[0]].run_dir
-    check_before(stages, chosen, root)
-    with hold_run(run_dir):
+    old = find_remade(chosen, run_dir) if remake else []
+    check_before(stages, chosen, old, root)
+    with hold_run(run_dir, "synthkit run") as lock:
+        for name in old:
+            archive_stage(run_dir, name)
         write_params(run_dir, stages, chosen)
-        executed = sum(run_stage(name, stages[name], root, run_dir, out) for name in chosen)
-        finish_run(run_dir, out, executed > 0)
+        changed = [run_stage(name, stages[name], root, run_dir, lock, out) for name in chosen]
+        finish_run(run_dir, out, any(changed))
     return 0
 
 
-@contextmanager
-def hold_run(run_dir: Path) -> Iterator[None]:
-    """Keep a second runner out of the same folder, where each would move the other's stages aside."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StageError(f"another `synthkit run` is at work in {os.path.relpath(run_dir)}",
-                             "wait until it ends, or name this run: --run NAME") from error
-        yield
+def find_remade(chosen: list[str], run_dir: Path) -> list[str]:
+    """The first chosen stage that other code has worked on, and all after it; none while today's code made all."""
+    first = next((name for name in chosen if uses_other_code(run_dir, name)), None)
+    return list(STAGES)[list(STAGES).index(first):] if first else []
 
 
-def check_before(stages: Params, chosen: list[str], root: Path) -> None:
-    """Everything that can be wrong and can be seen before the first kernel starts, told at once."""
+def check_before(stages: Params, chosen: list[str], remade: list[str], root: Path) -> None:
+    """Everything that can be wrong and can be seen before the first kernel starts, told at once.
+
+    What is made again leaves nothing complete behind it, so the needs of every stage that will run are looked at here.
+    """
     from synthkit.doctor import find_blockers
 
     faults = [fault for name in chosen for fault in check_notebook(root / "notebooks" / f"{name}.ipynb", STAGES[name])]
     if faults:
         raise ParamError("\n".join(faults), "the parameters cell must hold the names of synthkit/core/params.py")
-    run_dir, before = root / stages[chosen[0]].run_dir, previous_stage(chosen[0])
-    if before and load_stage_record(run_dir, before) is None:
-        raise StageError(f"{chosen[0]} needs {before}, which has not finished in {stages[chosen[0]].run_dir}",
-                         f"start earlier: --from {before[:2]}")
-    pending = [name for name in chosen if not is_complete(name, stages[name], run_dir)]
+    run_dir = root / stages[chosen[0]].run_dir
+    if broken := find_break(run_dir, chosen[0]):
+        stage, cause = broken
+        raise StageError(f"{cause} ({stages[chosen[0]].run_dir})", f"start earlier: --from {stage[:2]}")
+    pending = list_pending(stages, chosen, run_dir)
+    pending = [name for name in chosen if name in pending or name in remade]
     if blockers := find_blockers(stages, pending):
         raise SynthkitError("\n".join(f"{check.name}: {check.detail}" for check in blockers),
                             "; ".join(check.fix for check in blockers))
 
 
-def is_complete(name: str, params: StageParams, run_dir: Path) -> bool:
-    """Whether the stage's record is there and was made with these parameters and inputs."""
-    record, before = load_stage_record(run_dir, name), previous_stage(name)
-    below = load_stage_record(run_dir, before) if before else None
-    if record is None or params.resume == "never" or (before and below is None):
-        return False
-    return bool(record["fingerprint"] == chain_fingerprint(name, params, below["fingerprint"] if below else ""))
-
-
-def run_stage(name: str, params: StageParams, root: Path, run_dir: Path, out: TextIO) -> int:
-    """Execute one notebook, unless its stage is complete already. Returns how many were executed."""
-    if is_complete(name, params, run_dir):
-        say_stage(out, name, load_stage_record(run_dir, name) or {}, "complete already")
-        return 0
+def run_stage(name: str, params: StageParams, root: Path, run_dir: Path, lock: int, out: TextIO) -> bool:
+    """Execute one notebook, unless its stage is complete already. Returns whether anything has changed."""
+    if params.resume != "never" and is_complete(name, params, run_dir):
+        marked = mark_code(run_dir, name)
+        record = load_stage_record(run_dir, name) or {}
+        how = "complete already" + (" (made by other code)" if record.get("made_by_other_code") else "")
+        say_stage(out, name, record, how)
+        return marked
+    check_served(name, params)
     attempt, started = new_attempt(), time.monotonic()
     out.write(f"{name:<16} running …" + ("\r" if out.isatty() else "\n"))
     out.flush()
     output = run_dir / "notebooks" / f"{name}.{attempt}.ipynb"
-    execute_notebook(root / "notebooks" / f"{name}.ipynb", output, params, root, attempt)
+    execute_notebook(root / "notebooks" / f"{name}.ipynb", output, params, root, attempt, lock)
     record = load_stage_record(run_dir, name)
     if record is None or record["attempt"] != attempt:
         raise StageError(f"{name} ended in cell {last_cell(output)} without its completion record",
                          f"look at that cell of {os.path.relpath(output)}, then run again")
     say_stage(out, name, record, f"{time.monotonic() - started:.0f} s")
-    return 1
+    return True
+
+
+def check_served(name: str, params: StageParams) -> None:
+    """Right before the evaluation: whether the student's server answers, which earlier had nothing to serve."""
+    from synthkit.doctor import check_student
+
+    for check in check_student({name: params}):
+        if not check.ok:
+            raise SynthkitError(f"{check.name}: {check.detail}", check.fix)
 
 
 def write_params(run_dir: Path, stages: Params, chosen: list[str]) -> None:
@@ -101,9 +116,20 @@ def write_params(run_dir: Path, stages: Params, chosen: list[str]) -> None:
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
+def write_flat(stages: Params, chosen: list[str], folder: Path) -> list[Path]:
+    """For each chosen stage the parameters of its notebook as one flat file, as `papermill -f` takes it."""
+    written = []
+    for name in chosen:
+        path = folder / f"{name}.yaml"
+        write_text(path, yaml.safe_dump(stages[name].model_dump(), sort_keys=False, allow_unicode=True))
+        written.append(path)
+    return written
+
+
 def say_stage(out: TextIO, name: str, record: Mapping[str, Any], how: str) -> None:
     lost = ", ".join(f"{reason} {n}" for reason, n in record.get("lost", {}).items())
-    out.write(f"{name:<16} {record['kept']:>5} of {record['requested']:<5} {how}{'   lost: ' + lost if lost else ''}\n")
+    more = (f"   lost: {lost}" if lost else "") + (f"   owed: {record['owed']}" if record.get("owed") else "")
+    out.write(f"{name:<16} {record['kept']:>5} of {record['requested']:<5} {how}{more}\n")
     out.flush()
 
 

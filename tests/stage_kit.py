@@ -54,6 +54,12 @@ def open_with(name: str, run_dir: Path, teacher: Any, **values: Any) -> Stage:
     return open_stage(name, {"run_dir": str(run_dir), "teacher": teacher.params, **values})
 
 
+def finish_empty(run_dir: Path, *names: str) -> None:
+    """Stages of a run as finished with nothing in them, for a test of what comes after."""
+    for name in names:
+        open_stage(name, {"run_dir": str(run_dir)}).finish(0, 0, {})
+
+
 def finish_topics(run_dir: Path, teacher: Any, n: int = 1) -> None:
     stage = open_with("01_topics", run_dir, teacher)
     write_records(stage.dir / "topics.jsonl", make_topics(n))

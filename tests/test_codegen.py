@@ -34,7 +34,7 @@ def test_a_bad_reply_is_a_typed_loss_and_the_rest_goes_on(tmp_path: Path) -> Non
                          else ANSWERS["TaskCode"](messages)}
     with serve_teacher(answers) as teacher:
         stage = finish_drafts(tmp_path, teacher, 2)
-    assert codegen.funnel(stage) == (2, 1, {"bad_reply": 1})
+    assert codegen.funnel(stage) == (2, 1, {"bad_reply": 1}, {})
     codegen.check(stage)
     assert codegen.load_drafts(stage)[0]["baseline_py"] == BASELINE
 

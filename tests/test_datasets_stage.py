@@ -157,7 +157,7 @@ def test_stage_keeps_refuses_and_resumes(tmp_path: Path) -> None:
     assert [(row.task_id, row.near_match, row.n_train, row.n_test) for row in kept] == [
         ("iris-species-t001", False, 50, 45), ("iris-species-t002", True, 50, 45)]
     assert len(kept[0].dataset.revision) == 40 and kept[0].features == PLAN["features"]
-    assert datasets.funnel(stage) == (5, 2, {"bad_reply": 1, "benchmark": 1, "not_found": 1})
+    assert datasets.funnel(stage) == (5, 2, {"bad_reply": 1, "benchmark": 1, "not_found": 1}, {})
     assert "Dataset: scikit-learn/iris" in plan and "species: text, 3 distinct" in plan
     record = datasets.finish(stage)
     assert record["metrics"] == {"datasets": 1, "near_matches": 1} and not (stage.dir / "downloads").exists()
@@ -181,7 +181,7 @@ def test_a_task_that_says_what_another_says_is_dropped_before_it_costs_more(tmp_
         stage = open_with("02_datasets", tmp_path, teacher, benchmark="none")
         first = datasets.run(stage)
         assert [row.task_id for row in first] == ["iris-species-t001"]
-        assert datasets.funnel(stage) == (3, 1, {"same_task": 2})
+        assert datasets.funnel(stage) == (3, 1, {"same_task": 2}, {})
         assert datasets.run(stage) == first
     twin = first[0].model_copy(update={"task_id": "other", "metric": "f1_macro"})
     assert datasets.drop_twins([first[0], twin], 1) == ([first[0], twin], [])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synthkit.core.errors import BudgetError, EndpointError, RecordError, ReplyError, SandboxError
+from synthkit.core.errors import BudgetError, DiskFullError, EndpointError, RecordError, ReplyError, SandboxError
 from synthkit.core.executor import map_items
 from synthkit.core.records import explain_full_disk
 
@@ -52,7 +52,7 @@ def test_workers_are_a_limit() -> None:
 
 
 @pytest.mark.parametrize("error", [
-    BudgetError("spent"), EndpointError("gone"), SandboxError("none"), RecordError("torn"), SystemExit(3),
+    BudgetError("spent"), EndpointError("gone"), SandboxError("none"), DiskFullError("full"), SystemExit(3),
 ])
 def test_what_a_person_must_act_on_stops_the_map(error: BaseException) -> None:
     begun = []

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from stage_kit import finish_empty
 
 from synthkit.core.errors import StageError
 from synthkit.core.llm import Reply
-from synthkit.core.records import read_records, write_json
+from synthkit.core.params import STAGES
+from synthkit.core.records import read_records
 from synthkit.core.runs import Stage, open_stage
 from synthkit.gym.trajectory import Trajectory
 from synthkit.offline.policy import next_action
@@ -18,7 +20,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "params").mkdir()
     monkeypatch.chdir(tmp_path)
-    write_json(tmp_path / "r/06_sft/stage.json", {"name": "06_sft", "attempt": "a", "fingerprint": "f"})
+    finish_empty(tmp_path / "r", *list(STAGES)[:6])
     values = {"run_dir": "r", "tasks": ["wineCultivar", "sunspotForecast"], "runs": 2, "max_steps": 14}
     return open_stage("07_mlgym_eval", values)
 
@@ -37,16 +39,17 @@ def test_an_unknown_task_is_named_with_those_that_exist(stage: Stage):
 
 def test_public_scores_never_count_as_a_result(stage: Stage):
     episode = mlgym_eval.plan_episodes(stage)[0]
-    metric = str(episode.task.metric)
+    task = mlgym_eval.load_benchmark(stage)[0]
+    metric = str(task.metric)
     trajectory = Trajectory(
-        episode.task.id, "student", exit_status="submitted", baseline={metric: 0.5},
+        task.id, "student", exit_status="submitted", baseline={metric: 0.5},
         scores=[{metric: 0.99}, {metric: 0.7}], parts=["public", "private"], shadow_scores=[{metric: 0.8}],
     )
-    result = mlgym_eval.summarise_run(episode, trajectory)
+    result = mlgym_eval.summarise_run(task, episode, trajectory)
     assert (result.score_best, result.score_last, result.valid) == (0.8, 0.7, True)
-    unfinished = Trajectory(episode.task.id, "student", exit_status="max_steps", baseline={metric: 0.5},
+    unfinished = Trajectory(task.id, "student", exit_status="max_steps", baseline={metric: 0.5},
                             scores=[{metric: 0.99}], parts=["public"])
-    assert mlgym_eval.summarise_run(episode, unfinished).score_last is None
+    assert mlgym_eval.summarise_run(task, episode, unfinished).score_last is None
 
 
 def test_a_whole_evaluation_resumes_and_tells_good_from_bad(stage: Stage, monkeypatch: pytest.MonkeyPatch):

@@ -45,7 +45,7 @@ def test_a_stage_is_fresh_then_resumed_then_finished(run: Path) -> None:
     assert "complete" in str(last.describe())
 
 
-def test_the_record_says_what_happened_and_a_second_finish_renews_only_the_attempt(
+def test_the_record_says_what_happened_and_an_unchanged_second_finish_renews_only_the_attempt(
         run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger(run, 1.0)
     ledger.settle(ledger.reserve("01_topics", 0.5), 100, 20, 0.25, estimated=False)
@@ -59,7 +59,70 @@ def test_the_record_says_what_happened_and_a_second_finish_renews_only_the_attem
     assert list(record["lost"].items()) == [("bad_reply", 1), ("similar", 3)]
     assert record["versions"]["synthkit"] and record["seconds"] >= 0
     monkeypatch.setenv("SYNTHKIT_ATTEMPT", "second")
-    assert open_topics(run).finish(0, 0, {}) == record | {"attempt": "second"}
+    again = open_topics(run)
+    again.started -= 100
+    assert again.finish(24, 20, {"similar": 3, "bad_reply": 1}) == record | {"attempt": "second"}
+    assert record["charges"]["paid"] == {"requests": 1, "tokens": 120, "usd": 0.25}
+
+
+def test_a_second_finish_after_more_work_says_what_is_there_then(run: Path) -> None:
+    stage = open_topics(run)
+    (stage.dir / "topics.jsonl").write_text("one\n")
+    first = stage.finish(3, 1, {"internal_error": 2})
+    again = open_topics(run)
+    assert again.finished
+    again.reopen()
+    assert load_stage_record(run, "01_topics") is None and not again.finished
+    (stage.dir / "topics.jsonl").write_text("one\ntwo\n")
+    again.started -= 50
+    second = again.finish(3, 2, {"similar": 1})
+    assert second == load_stage_record(run, "01_topics")
+    assert (second["kept"], second["lost"]) == (2, {"similar": 1})
+    assert second["results"] != first["results"] and second["seconds"] >= first["seconds"] + 50
+    assert open_topics(run).resumed
+
+
+def test_work_that_is_interrupted_after_a_reopening_leaves_an_unfinished_stage(run: Path) -> None:
+    open_topics(run).finish(1, 1, {})
+    stage = open_topics(run)
+    stage.reopen()
+    stage.reopen()
+    again = open_topics(run)
+    assert (again.resumed, again.finished) == (True, False)
+
+
+def test_counts_that_do_not_add_up_are_refused(run: Path) -> None:
+    stage = open_topics(run)
+    for counts in ((3, 2, {}), (3, 2, {"similar": 2}), (0, 1, {})):
+        with pytest.raises(StageError, match="01_topics was asked for"):
+            stage.finish(*counts)
+    assert load_stage_record(run, "01_topics") is None
+
+
+def test_a_stage_that_owes_more_than_it_may_does_not_finish(run: Path) -> None:
+    stage = open_topics(run)
+    with pytest.raises(StageError, match=r"01_topics still owes 3 of 30 \(endpoint 2, node 1\)") as caught:
+        stage.finish(30, 20, {"similar": 7}, owed={"node": 1, "endpoint": 2, "sandbox": 0})
+    assert "run it again" in caught.value.fix and "run.allow_owed" in caught.value.fix
+    assert load_stage_record(run, "01_topics") is None
+    allowed = open_topics(run, allow_owed=0.1)
+    assert allowed.fingerprint == stage.fingerprint and allowed.resumed
+    assert allowed.finish(30, 20, {"similar": 7}, owed={"endpoint": 3})["owed"] == 3
+    assert open_topics(run, allow_owed=0.1).finished
+    strict = open_topics(run, allow_owed=0.05)
+    assert (strict.resumed, strict.finished) == (True, False)
+    with pytest.raises(StageError, match="still owes 2 of 30"):
+        strict.finish(30, 21, {"similar": 7}, owed={"endpoint": 2})
+    assert load_stage_record(run, "01_topics") is None
+    assert strict.finish(30, 22, {"similar": 7}, owed={"endpoint": 1})["owed"] == 1
+
+
+def test_opening_a_complete_stage_writes_nothing(run: Path) -> None:
+    stage = open_topics(run)
+    stage.finish(1, 1, {})
+    before = {path: path.stat().st_mtime_ns for path in stage.dir.iterdir()}
+    assert open_topics(run).finished
+    assert {path: path.stat().st_mtime_ns for path in stage.dir.iterdir()} == before
 
 
 def test_a_stage_needs_the_one_before(run: Path) -> None:
@@ -86,8 +149,8 @@ def test_a_damaged_record_is_named(run: Path, content: str) -> None:
 
 def test_the_fingerprint_follows_what_changes_results_and_nothing_else(tmp_path: Path) -> None:
     base = print_of(tmp_path / "a")
-    free = {"resume": "never", "teacher": {"base_url": "http://other", "concurrency": 2, "budget_usd": 3.0,
-                                           "timeout_s": 1.0, "key_env": "OTHER", "usd_per_mtok_in": 1.0}}
+    free = {"resume": "never", "allow_owed": 0.5, "teacher": {"concurrency": 2, "budget_usd": 3.0, "timeout_s": 1.0,
+                                                              "key_env": "OTHER", "usd_per_mtok_in": 1.0}}
     assert print_of(tmp_path / "b") == print_of(tmp_path / "c", **free) == base
     bound: list[dict[str, Any]] = [{"seed": 1}, {"n_topics": 5}, {"similarity": 0.5}, {"teacher": {"model": "other"}},
                                    {"teacher": {"temperature": 0.5}}, {"grid": "params/other.yaml"}]
@@ -143,9 +206,8 @@ def test_never_starts_anew_and_always_refuses_other_parameters(run: Path) -> Non
 
 
 def test_work_of_unknown_origin_is_not_continued(run: Path) -> None:
-    open_topics(run).finish(1, 1, {})
-    (run / "01_topics" / "opened.json").write_text("torn {")
-    assert not open_topics(run).finished
+    (open_topics(run).dir / "opened.json").write_text("torn {")
+    assert not open_topics(run).resumed
     (run / "01_topics" / "opened.json").unlink()
     (run / "01_topics" / "topics.jsonl").write_text("?")
     assert not open_topics(run).resumed

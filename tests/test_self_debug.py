@@ -181,7 +181,7 @@ def test_the_loop_repairs_restarts_and_discards(tmp_path: Path) -> None:
         finish_drafts(tmp_path, teacher, 4)
         stage = debug(tmp_path, teacher, p_debug=1.0)
         self_debug.check(stage)
-        assert self_debug.funnel(stage) == (4, 3, {"baseline_failed": 1})
+        assert self_debug.funnel(stage) == (4, 3, {"baseline_failed": 1}, {})
         tries = [(row["task_id"][-1], row["try"], row["how"], row["gate"]) for row in self_debug.load_attempts(stage)]
         assert tries == [("1", 1, "draft", None), ("2", 1, "draft", "baseline"), ("2", 2, "repair", None),
                          ("3", 1, "draft", "baseline"), ("3", 2, "repair", "baseline"), ("3", 3, "repair", None),
@@ -225,5 +225,5 @@ def test_a_task_may_cost_so_much(tmp_path: Path, limit: dict[str, float]) -> Non
         stage.params.teacher = stage.params.teacher.model_copy(update=prices)
         self_debug.run(stage)
     # The third task is right at its third try, and after the second its money is spent.
-    assert self_debug.funnel(stage) == (3, 2, {"baseline_failed": 1})
+    assert self_debug.funnel(stage) == (3, 2, {"baseline_failed": 1}, {})
     assert [attempt.usd for attempt in self_debug.read_attempts(stage)] == pytest.approx([0, 0, 2e-6, 0, 2e-6])

@@ -3,16 +3,35 @@
 from pathlib import Path
 
 import pytest
+from stage_kit import finish_empty
 
 from synthkit.core.errors import ParamError, ReplyError, StageError
 from synthkit.core.local_chat import LocalChat
-from synthkit.core.records import write_json, write_records
+from synthkit.core.params import STAGES
+from synthkit.core.records import write_records
 from synthkit.core.runs import Stage, check_params, open_stage
 from synthkit.stages import sft
 from synthkit.stages.student import train_tokenizer
 
 TINY = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2, "kv_heads": 1}
 WORDS = "read the data, run the baseline, validate, submit; accuracy rmse 0.123 data/train.csv"
+
+
+class CountingBar:
+    """A progress bar that is called as tqdm is, and only counts."""
+
+    total = done = 0
+    closed = False
+
+    def __call__(self, total: int, initial: int = 0) -> "CountingBar":
+        self.total, self.done = total, initial
+        return self
+
+    def update(self, n: int = 1) -> None:
+        self.done += n
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def make_row(k: int) -> dict:
@@ -27,17 +46,19 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "params").mkdir()
     monkeypatch.chdir(tmp_path)
-    before = tmp_path / "outputs/r/05_trajectories"
-    write_records(before / "sft.jsonl", [make_row(k) for k in range(6)])
-    write_json(before / "stage.json", {"name": "05_trajectories", "attempt": "a", "fingerprint": "f"})
+    finish_empty(tmp_path / "outputs/r", *list(STAGES)[:4])
+    before = open_stage("05_trajectories", {"run_dir": "outputs/r"})
+    write_records(before.dir / "sft.jsonl", [make_row(k) for k in range(6)])
+    before.finish(6, 6, {})
     return open_stage("06_sft", {"run_dir": "outputs/r", "from_scratch": TINY, "epochs": 2.0, "max_length": 256})
 
 
 def test_training_learns_saves_and_the_saved_student_speaks(stage: Stage):
-    said: list[str] = []
-    sft.run(stage, said.append)
+    bar = CountingBar()
+    sft.run(stage, bar)
     log = sft.read_log(stage)
-    assert log["loss"].iloc[-1] < log["loss"].iloc[0] and said
+    assert log["loss"].iloc[-1] < log["loss"].iloc[0]
+    assert (bar.total, bar.done, bar.closed) == (12, 12, True), "six rows, twice, one a step"
     sft.check(stage)
     record = sft.finish(stage)
     assert record["kept"] == 6 and record["metrics"]["rows"] == 6

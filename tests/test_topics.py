@@ -49,7 +49,7 @@ def test_asks_until_there_are_enough_and_names_the_twins(tmp_path: Path) -> None
     assert kept[0].id == "t001-forecast-the-river"
     rejected = read_records(stage.dir / "rejected.jsonl", RejectedIdea)
     assert rejected[0].reason == "near_duplicate" and rejected[0].twin == rejected[0].title
-    requested, n, lost = topics.funnel(stage)
+    requested, n, lost, _ = topics.funnel(stage)
     assert requested == n + sum(lost.values()) and n == 7
     topics.check(stage)
     assert topics.finish(stage)["metrics"]["batches"] == len(teacher.asked)
@@ -73,7 +73,7 @@ def test_gives_up_after_idle_batches_and_counts_bad_replies(tmp_path: Path) -> N
     with serve_teacher({"TopicBatch": lambda messages: "I would rather not."}) as teacher:
         stage = open_topics(tmp_path, teacher, max_idle_batches=2)
         assert topics.run(stage) == []
-    assert topics.funnel(stage) == (8, 0, {"bad_reply": 8})
+    assert topics.funnel(stage) == (8, 0, {"bad_reply": 8}, {})
     with pytest.raises(StageError, match="no topic was kept"):
         topics.check(stage)
 

@@ -66,7 +66,7 @@ def test_rollouts_are_saved_filtered_and_resumed(verified: Path, teacher: Teache
     (stage.dir / "sft.jsonl").unlink()
     stage = play(verified, teacher)
     assert {name: (stage.dir / name).read_bytes() for name in RECORDS} == whole and len(teacher.asked) == asked
-    assert trajectories.funnel(stage) == (2, 1, {"duplicate": 1})
+    assert trajectories.funnel(stage) == (2, 1, {"duplicate": 1}, {})
     assert trajectories.finish(stage)["metrics"]["tasks"] == 1
 
 

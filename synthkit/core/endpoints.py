@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -87,6 +88,7 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "synthkit"
 
 
+@cache
 def embedded_benchmark() -> Path:
     """The root of the embedded held-out benchmark, exported at first use. Raises EndpointError."""
     folder = cache_dir() / "benchmark"

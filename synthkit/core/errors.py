@@ -60,10 +60,12 @@ class TransientEndpointError(EndpointError):
 class ReplyError(SynthkitError):
     """A reply that cannot be used: data, not a crash. `reason` is the typed reason that the funnel counts.
 
-    Of the base class itself: a reply that does not follow the form asked for, after one request for repair.
+    Of the base class itself: a reply that does not follow the form asked for, after one request for repair. `reply` is
+    what came, with what it used, where something came.
     """
 
     reason = "bad_reply"
+    reply: object = None
 
 
 class CutReply(ReplyError):

@@ -1,11 +1,13 @@
 """The same map over items for every stage: results arrive as they finish and are saved by the caller at once."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from synthkit.core.errors import BudgetError, DiskFullError, EndpointError, SandboxError, SynthkitError
 from synthkit.core.records import explain_full_disk, is_disk_full
@@ -23,7 +25,7 @@ def map_items(
 
     What a person has to act on (budget, endpoint, sandbox, disk) stops the map, and so does an interrupt: items that
     have not begun are dropped, those under way end, at the latest where they call `raise_if_stopped`, and what they
-    gave is still yielded; then the error is raised. A second interrupt does not wait for them.
+    gave is still yielded; then the error is raised. A second interrupt does not wait for them. SIGTERM is an interrupt.
     """
     stopped = threading.Event()
 
@@ -40,32 +42,30 @@ def map_items(
         finally:
             _current.stopped = None
 
+    ended: SimpleQueue[Future[Result] | None] = SimpleQueue()
     pool = ThreadPoolExecutor(max_workers=workers)
-    futures = {pool.submit(attempt, item): item for item in items}
-    try:
-        yield from collect(futures, stopped)
-    finally:
-        stopped.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+    with defer_interrupts(stopped, lambda: ended.put(None)) as interrupts:
+        futures = {pool.submit(attempt, item): item for item in items}
+        for future in futures:
+            future.add_done_callback(ended.put)
+        try:
+            yield from collect(futures, ended)
+        finally:
+            stopped.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+        if interrupts:
+            raise KeyboardInterrupt
 
 
 def collect(
-    futures: "dict[Future[Result], Item]", stopped: threading.Event
+    futures: "dict[Future[Result], Item]", ended: "SimpleQueue[Future[Result] | None]"
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """What items gave, as they finish; then the first error that stopped the map, if one did."""
     stop: BaseException | None = None
-    ended: SimpleQueue[Future[Result]] = SimpleQueue()
-    for future in futures:
-        future.add_done_callback(ended.put)
     left = len(futures)
     while left:
-        try:
-            future = ended.get()
-        except KeyboardInterrupt as interrupt:
-            if isinstance(stop, KeyboardInterrupt):
-                raise
-            stop = interrupt
-            stopped.set()
+        future = ended.get()
+        if future is None:
             continue
         left -= 1
         error = CancelledError() if future.cancelled() else future.exception()
@@ -78,6 +78,33 @@ def collect(
     if stop:
         with explain_full_disk(Path(getattr(stop, "filename", None) or "a file")):
             raise stop
+
+
+@contextmanager
+def defer_interrupts(stopped: threading.Event, wake: Callable[[], Any]) -> Iterator[list[int]]:
+    """While the block runs, a first SIGINT or SIGTERM only sets `stopped` and is noted; a second one interrupts.
+
+    An interrupt that broke into the recording of a result would lose it. Only the main thread gets signals: in another
+    one nothing is deferred.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+        stopped.set()
+        wake()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def is_data(error: BaseException) -> TypeGuard[Exception]:

@@ -1,7 +1,7 @@
 """Parameters from YAML layers and from notebooks: merged, checked as a whole, and every fault told at once.
 
 Order of layers: the models' defaults (= params/base.yaml), the profile, `--set section.key=value`. The
-sections `run`, `teacher`, `hub` and `sandbox` are shared: they flow into every stage that has such a
+sections `run`, `teacher`, `hub`, `sandbox` and `ray` are shared: they flow into every stage that has such a
 field, and the stage's own section may override parts of them.
 """
 
@@ -17,11 +17,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from synthkit.core.errors import ParamError
-from synthkit.core.params import STAGES, StageParams
+from synthkit.core.params import STAGES, SpreadParams, StageParams
 
 Values = dict[str, Any]
-SHARED = ("teacher", "hub", "sandbox")
-RUN_FIELDS = tuple(StageParams.model_fields)
+SHARED = ("teacher", "hub", "sandbox", "ray")
+RUN_FIELDS = tuple(name for name in SpreadParams.model_fields if name not in SHARED)
 SECTIONS = {name[3:]: name for name in STAGES}
 SECRET_NAME = re.compile(r"(^|_)(key|token|secret|password)s?$", re.IGNORECASE)
 TOKEN_COUNTS = ("max_tokens", "max_output_tokens", "max_new_tokens", "max_task_tokens")
@@ -57,7 +57,7 @@ def build_stages(values: Values) -> tuple[dict[str, StageParams], list[str]]:
         model = STAGES[name]
         shared = {key: values[key] for key in SHARED if key in values and key in model.model_fields}
         run = values.get("run") if isinstance(values.get("run"), dict) else {}
-        run = {key: value for key, value in (run or {}).items() if key in RUN_FIELDS}
+        run = {key: value for key, value in (run or {}).items() if key in RUN_FIELDS and key in model.model_fields}
         own = values.get(section) or {}
         merged = merge(merge(run, shared), own) if isinstance(own, dict) else {}
         try:
@@ -65,6 +65,15 @@ def build_stages(values: Values) -> tuple[dict[str, StageParams], list[str]]:
         except ValidationError as error:
             faults += [describe_fault(section, model, fault, own) for fault in error.errors()]
     return stages, faults
+
+
+def find_root() -> Path:
+    """The repository's root: the nearest folder above that holds notebooks/ and params/, else where we are."""
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
+            return folder
+    return here
 
 
 def read_yaml(path: Path) -> Values:

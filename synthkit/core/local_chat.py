@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthkit.core.errors import EndpointError, ReplyError
+from synthkit.core.errors import ContextOverflow, EndpointError, TransientEndpointError
 from synthkit.core.llm import Reply
 
 TEMPLATE = Path(__file__).parent.parent / "prompts" / "chatml.jinja"
 BATCH = 16
 GATHER_S = 0.02
+SHORT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 @dataclass
@@ -52,10 +53,14 @@ class LocalChat:
         self.worker.start()
 
     def chat(self, messages: list[dict], *, sample: int = 0, seed: int | None = None) -> Reply:
-        """One sampled reply. Raises ReplyError when the conversation no longer fits the context window."""
+        """One sampled reply.
+
+        Raises ContextOverflow when the conversation no longer fits the context window, TransientEndpointError when
+        the memory does not suffice for this request alone.
+        """
         ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
         if len(ids) + self.max_new_tokens > self.context:
-            raise ReplyError(f"{len(ids)} tokens of prompt do not fit the context window of {self.context}")
+            raise ContextOverflow(f"{len(ids)} tokens of prompt do not fit the context window of {self.context}")
         request = Request(ids, seed=(seed or 0) * 1009 + sample)
         self.waiting.put(request)
         return request.reply.result()
@@ -66,13 +71,27 @@ class LocalChat:
 
     def _serve(self) -> None:
         while (first := self.waiting.get()) is not None:
-            batch = [first, *self._gather()]
-            try:
-                for request, reply in zip(batch, self._generate(batch), strict=True):
-                    request.reply.set_result(reply)
-            except Exception as error:
+            self._answer([first, *self._gather()])
+
+    def _answer(self, batch: list[Request]) -> None:
+        """Answer a batch; one that the memory does not suffice for in halves, each by itself."""
+        try:
+            replies = self._generate(batch)
+        except Exception as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                failure = explain_memory(error) if is_out_of_memory(error) else error
                 for request in batch:
-                    request.reply.set_exception(error)
+                    request.reply.set_exception(failure)
+                return
+        else:
+            for request, reply in zip(batch, replies, strict=True):
+                request.reply.set_result(reply)
+            return
+        # Outside the handler: the error holds the frames, and they the tensors, that did not fit.
+        free_memory()
+        half = len(batch) // 2
+        self._answer(batch[:half])
+        self._answer(batch[half:])
 
     def _gather(self) -> list[Request]:
         more: list[Request] = []
@@ -104,7 +123,34 @@ class LocalChat:
         end = self.tokenizer.eos_token_id
         used = ids.index(end) + 1 if end in ids else len(ids)
         text = self.tokenizer.decode(ids[:used], skip_special_tokens=True)
-        return Reply(text=text, tokens_in=len(request.ids), tokens_out=used, usd=0.0, cached=False)
+        return Reply(text=text, tokens_in=len(request.ids), tokens_out=used, usd=0.0, cached=False,
+                     finish_reason="stop" if end in ids else "length")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory is short: torch's own class, or a RuntimeError of the CPU's in words."""
+    import torch
+
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in said for words in SHORT_OF_MEMORY))
+
+
+def explain_memory(error: Exception) -> TransientEndpointError:
+    """The error of one request that does not fit by itself; others may hold the memory now."""
+    cause = f"the memory does not suffice for one reply of the local model ({type(error).__name__})"
+    return TransientEndpointError(cause, "free memory, or serve the model and give its base_url")
+
+
+def free_memory() -> None:
+    """Give back what the failed batch held, for the smaller one."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def make_noise(batch: list[Request], temperature: float) -> Any:

@@ -2,7 +2,7 @@
 
 A notebook's parameters cell holds the same names as literals; `params/*.yaml` holds them as
 sections. Fields marked with `free()` change cost or speed, never results, and stay out of the
-fingerprint.
+fingerprint. Of an `address()` only its kind goes in, of what is marked `content()` the files that it names.
 """
 
 from typing import Any, Literal, Self, get_args
@@ -16,6 +16,16 @@ ReplyFormat = Literal["thought_action", "xml", "json", "tool_call"]
 def free(default: Any = ..., **kw: Any) -> Any:
     """A field that never changes results (place, concurrency, timeouts, endpoints, prices)."""
     return Field(default, json_schema_extra={"free": True}, **kw)
+
+
+def address(default: str, **kw: Any) -> Any:
+    """A field that says where a service is: another host changes nothing, a service of another kind does."""
+    return Field(default, json_schema_extra={"address": True}, **kw)
+
+
+def content(default: Any, **kw: Any) -> Any:
+    """A field that may name a local file or folder: what is in it shapes results, not where it lies."""
+    return Field(default, json_schema_extra={"content": True}, **kw)
 
 
 class Strict(BaseModel):
@@ -36,7 +46,7 @@ class TeacherParams(Strict):
     """An OpenAI-compatible chat endpoint. The key is read from the environment variable `key_env`."""
 
     model: str = "scripted-teacher"
-    base_url: str = free("embedded", description="'embedded', or the URL of any OpenAI-compatible API")
+    base_url: str = address("embedded", description="'embedded', or the URL of any OpenAI-compatible API")
     key_env: str = free("OPENAI_API_KEY")
     temperature: float | None = Field(None, ge=0, le=2, description="None leaves it out: GPT-5 refuses it")
     max_output_tokens: int = Field(8192, ge=1)
@@ -45,15 +55,15 @@ class TeacherParams(Strict):
     concurrency: int = free(8, ge=1)
     timeout_s: float = free(120.0, gt=0)
     max_retries: int = free(4, ge=0)
-    usd_per_mtok_in: float = free(0.0, ge=0)
-    usd_per_mtok_out: float = free(0.0, ge=0)
+    usd_per_mtok_in: float | None = free(None, ge=0, description="None is free, and only for this machine's endpoints")
+    usd_per_mtok_out: float | None = free(None, ge=0, description="as for input; write 0.0 for what costs nothing")
     budget_usd: float = free(0.0, ge=0, description="hard limit for the whole run; 0 allows only free endpoints")
 
 
 class HubParams(Strict):
     """The Hugging Face Hub, or the embedded one. The token is read from the environment variable `token_env`."""
 
-    endpoint: str = free("embedded", description="'embedded' or https://huggingface.co")
+    endpoint: str = address("embedded", description="'embedded' or https://huggingface.co")
     token_env: str = free("HF_TOKEN")
     timeout_s: float = free(30.0, gt=0)
 
@@ -104,7 +114,12 @@ class WorkParams(StageParams):
     """What every stage has that works through items."""
 
     allow_owed: float = free(0.0, ge=0, le=1, description="share of items that may be owed when the stage finishes")
-    executor: Literal["local", "ray"] = free("local", description="where items are worked on; 01 and 02 stay local")
+
+
+class SpreadParams(WorkParams):
+    """What a stage has whose items can be worked on elsewhere: each is made from a few files and the teacher."""
+
+    executor: Literal["local", "ray"] = free("local", description="where items are worked on")
     ray: RayParams = free(RayParams())
 
 
@@ -113,7 +128,7 @@ class TopicsParams(WorkParams):
     batch_size: int = Field(8, ge=1, description="topics asked for in one request")
     max_idle_batches: int = Field(3, ge=1, description="stop after so many batches in a row that bring nothing new")
     similarity: float = Field(0.8, gt=0, le=1, description="TF-IDF cosine from which two topics count as the same")
-    grid: str = Field("params/topic_grid.yaml", description="area x modality x task type x difficulty")
+    grid: str = content("params/topic_grid.yaml", description="area x modality x task type x difficulty")
     teacher: TeacherParams = TeacherParams()
 
 
@@ -129,19 +144,19 @@ class DatasetsParams(WorkParams):
     max_download_mb: int = Field(100, ge=1)
     search_limit: int = Field(8, ge=1, description="near matches looked at when the named dataset is not found")
     max_twins: int = Field(1, ge=1, description="near-duplicate tasks kept on one dataset; 1 removes all others")
-    benchmark: str = Field("embedded", description="'embedded', an MLGym root, or 'none': its datasets are refused")
+    benchmark: str = content("embedded", description="'embedded', an MLGym root, or 'none': its datasets are refused")
     teacher: TeacherParams = TeacherParams()
     hub: HubParams = HubParams()
 
 
-class CodegenParams(WorkParams):
+class CodegenParams(SpreadParams):
     sample_rows: int = Field(4, ge=0, description="rows of the real dataset shown in the prompt")
     time_limit_s: int = Field(60, ge=1, description="wall time that a task's baseline and evaluation may take")
     evaluation: Literal["teacher", "kit"] = Field("teacher", description="who writes evaluate.py for standard metrics")
     teacher: TeacherParams = TeacherParams()
 
 
-class SelfDebugParams(WorkParams):
+class SelfDebugParams(SpreadParams):
     p_debug: float = Field(0.75, ge=0, le=1, description="repair with the evidence, else restart stage 03's request")
     max_tries: int = Field(4, ge=1, description="attempts at one task before it is discarded (paper: k, not disclosed)")
     max_task_tokens: int | None = Field(None, ge=1, description="tokens that repairing one task may take")
@@ -155,7 +170,7 @@ class SelfDebugParams(WorkParams):
     sandbox: SandboxParams = SandboxParams()
 
 
-class TrajectoriesParams(WorkParams):
+class TrajectoriesParams(SpreadParams):
     per_task: int = Field(10, ge=1, description="rollouts per task (paper: 256)")
     max_steps: int = Field(24, ge=1)
     training_timeout_s: int = Field(60, ge=1)
@@ -163,7 +178,7 @@ class TrajectoriesParams(WorkParams):
     episode_usd: float | None = Field(None, gt=0, description="USD of a rollout's replies; None sets no limit")
     reply_format: ReplyFormat = Field("thought_action", description="how an action is written; the student learns it")
     max_tokens: int = Field(48_000, ge=100, description="longer trajectories are refused (paper: 48K)")
-    tokenizer: str = Field("bytes/4", description="'bytes/4', or a Hub model id whose tokenizer counts")
+    tokenizer: str = content("bytes/4", description="'bytes/4', or a Hub model id whose tokenizer counts")
     max_kept_per_task: int | None = Field(None, ge=1)
     workers: int = free(2, ge=1)
     teacher: TeacherParams = TeacherParams()
@@ -188,7 +203,7 @@ class LoraParams(Strict):
 
 
 class SftParams(StageParams):
-    model: str | None = Field(None, description="a Hub model id or a folder; None with from_scratch")
+    model: str | None = content(None, description="a Hub model id or a folder; None with from_scratch")
     from_scratch: ScratchParams | None = ScratchParams()
     lora: LoraParams | None = None
     max_length: int = Field(4096, ge=64, description="tokens a training row is cut to (paper: 32K)")
@@ -208,13 +223,16 @@ class SftParams(StageParams):
 class StudentParams(Strict):
     """How base and student are run at evaluation: in this process, or by a server such as vLLM."""
 
-    base_url: str = free("local", description="'local', or an OpenAI-compatible URL that serves both by folder name")
+    base_url: str = address("local", description="'local', or an OpenAI-compatible URL that serves both by folder name")
     temperature: float = Field(0.2, ge=0, le=2)
     max_new_tokens: int = Field(384, ge=1)
+    usd_per_mtok_in: float | None = free(None, ge=0, description="None is free, and only for this machine's endpoints")
+    usd_per_mtok_out: float | None = free(None, ge=0, description="as for input; write 0.0 for what costs nothing")
 
 
-class MlgymEvalParams(WorkParams):
-    benchmark: str = Field("embedded", description="'embedded', or the root of an MLGym checkout or of exported tasks")
+class MlgymEvalParams(SpreadParams):
+    benchmark: str = content("embedded",
+                             description="'embedded', or the root of an MLGym checkout or of exported tasks")
     tasks: list[str] | None = Field(None, description="task ids; None takes all of the benchmark")
     runs: int = Field(5, ge=1, description="seeded runs per model and task (paper: 64)")
     max_steps: int = Field(16, ge=1, description="rounds (paper: 50)")
@@ -226,6 +244,13 @@ class MlgymEvalParams(WorkParams):
     student: StudentParams = StudentParams()
     teacher: TeacherParams = TeacherParams()
     sandbox: SandboxParams = SandboxParams()
+
+    @model_validator(mode="after")
+    def check_executor(self) -> Self:
+        if self.executor == "ray" and self.student.base_url == "local":
+            raise ValueError("executor ray needs base and student behind a URL, for a model in this process cannot "
+                             "serve a cluster; set mlgym_eval.student.base_url, or mlgym_eval.executor to local")
+        return self
 
 
 STAGES: dict[str, type[StageParams]] = {

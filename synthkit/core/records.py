@@ -2,6 +2,7 @@
 
 While a stage works, each record is appended at once, so nothing finished is lost. At its end the file
 is written anew in a fixed order, so that an interrupted and an uninterrupted run leave the same bytes.
+Every record says in which format it is; one of another format is refused, never half read.
 """
 
 import errno
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from synthkit.core.errors import DiskFullError, RecordError
 
 M = TypeVar("M", bound=BaseModel)
+FORMAT = 2  # Of all that a run leaves; 1 (before outcomes were kept, refused or owed) had no number.
 SQLITE_FULL = ("database or disk is full", "disk I/O error")
 _lock = threading.Lock()
 
@@ -57,6 +59,7 @@ def parse_row(path: Path, n: int, line: bytes, model: type[M] | None) -> Any:
         raise RecordError(f"{path}:{n}: not JSON ({error})", fix) from error
     if not isinstance(row, dict):
         raise RecordError(f"{path}:{n}: not a record but {str(row)[:40]!r}", fix)
+    check_format(path, row.pop("format", 1))
     if model is None:
         return row
     try:
@@ -65,6 +68,14 @@ def parse_row(path: Path, n: int, line: bytes, model: type[M] | None) -> Any:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
         raise RecordError(f"{path}:{n}: not a {model.__name__}: {where}: {fault['msg']}", fix) from error
+
+
+def check_format(path: Path, found: Any) -> None:
+    """Raises RecordError for what another version of the kit wrote in a format of its own."""
+    if found != FORMAT:
+        raise RecordError(f"{path} was written by {'an older' if found in range(FORMAT) else 'another'} version of the "
+                          f"kit (format {found}, this one reads {FORMAT})",
+                          "read it with that version, or start a new run: --run NAME")
 
 
 def write_records(path: Path, rows: Iterable[BaseModel | dict[str, Any]]) -> None:
@@ -95,9 +106,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def dump_row(row: BaseModel | dict[str, Any]) -> str:
-    if isinstance(row, BaseModel):
-        return row.model_dump_json()
-    return json.dumps(row, ensure_ascii=False)
+    """A record as one line of JSON, its format first."""
+    head = f'{{"format":{FORMAT}'
+    text = row.model_dump_json() if isinstance(row, BaseModel) else json.dumps(row, ensure_ascii=False)
+    return head + (f",{text[1:]}" if len(text) > 2 else "}")
 
 
 def cut_torn_line(path: Path) -> None:

@@ -1,53 +1,52 @@
 """A run's folder and its stages: opened with checked parameters, finished by one record that is written last.
 
-A stage counts as finished only when its `stage.json` is there. Its fingerprint covers all that can
-change its results (parameters that are not free, prompts, the fingerprint of the stage before), so a
-later call knows whether what lies in the folder may be continued.
+A stage counts as finished only when its `stage.json` is there, made with these parameters from the results of the
+stages before it (core/chain.py). Whoever writes in the folder holds the run's lock (core/lock.py); a reader needs none.
 """
 
-import hashlib
 import json
 import os
-import platform
 import random
 import time
 import uuid
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-import synthkit
+from synthkit.core import chain
+from synthkit.core.chain import load_stage_record, read_opened
+from synthkit.core.code_hash import hash_code
 from synthkit.core.errors import ParamError, StageError
-from synthkit.core.loading import describe_fault, find_secrets
-from synthkit.core.params import STAGES, StageParams, TopicsParams
-from synthkit.core.prompts import hash_prompts
-from synthkit.core.records import write_json
+from synthkit.core.fingerprint import PROMPTS_OF as PROMPTS_OF
+from synthkit.core.fingerprint import compute_fingerprint
+from synthkit.core.loading import describe_fault, find_root, find_secrets
+from synthkit.core.lock import hold_run
+from synthkit.core.params import STAGES, StageParams
+from synthkit.core.records import FORMAT, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PROMPTS_OF: dict[str, tuple[str, ...]] = {
-    "01_topics": ("topics",),
-    "02_datasets": ("dataset_proposal", "task_plan"),
-    "03_codegen": ("task_code",),
-    "04_self_debug": ("task_code", "task_repair", "task_solution"),
-    "05_trajectories": ("agent_system", "agent_task", "agent_retry"),
-    "06_sft": ("chatml",),
-    "07_mlgym_eval": ("agent_system", "agent_task", "agent_retry"),
-}
-PACKAGES = ("openai", "huggingface_hub", "datasets", "transformers", "trl", "peft", "torch", "scikit-learn", "pandas")
+P = ParamSpec("P")
+R = TypeVar("R")
+RENEWED = ("attempt", "seconds", "versions", "finished_at")  # What a second finish alone does not make a change.
 
 
 @dataclass
 class Stage:
-    """An open stage. `resumed`: its folder already holds work; `finished`: that work is complete."""
+    """An open stage. `resumed`: its folder already holds work; `finished`: that work is complete.
+
+    `made_from` names the results of the stage before that it was opened on, `code` its code, `codes` all code that
+    worked on its folder, `spent` the seconds that were worked on it before `started`.
+    """
 
     name: str
     params: StageParams
@@ -58,80 +57,200 @@ class Stage:
     resumed: bool
     finished: bool
     started: float
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
+    codes: list[str] = field(default_factory=list)
+    spent: float = 0.0
+    sender: Any = None  # What sends requests in place of this process, see core/llm; None sends them from here.
 
     @property
     def seed(self) -> int:
         return self.params.seed
 
+    @property
+    def made_by_other_code(self) -> bool:
+        """Whether other code than today's made what lies in the folder, or some of it."""
+        return any(code != self.code for code in self.codes)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the run's lock while something is written. Raises StageError when another process has it."""
+        with hold_run(self.run_dir, self.name):
+            yield
+
     def input(self, stage_name: str) -> Path:
-        """The folder of an earlier stage. Raises StageError when that stage has not finished."""
-        if load_stage_record(self.run_dir, stage_name) is None:
-            raise unfinished(self.name, stage_name)
+        """The folder of an earlier stage.
+
+        Raises StageError when a stage before this one has not finished, or was made again since this one was opened.
+        """
+        if stage_name in list(STAGES)[:list(STAGES).index(self.name)]:
+            chain.check_chain(self.run_dir, self.name)
+            if chain.name_below(self.run_dir, self.name) != dict(self.made_from):
+                raise StageError(f"{chain.previous_stage(self.name)} has been made again since {self.name} was opened",
+                                 f"open {self.name} again: restart its notebook and run it from the top")
+        elif load_stage_record(self.run_dir, stage_name) is None:
+            raise StageError(f"{self.name} needs {stage_name}, which has not finished in this run",
+                             f"run notebooks/{stage_name}.ipynb to its end first")
         return self.run_dir / stage_name
 
-    def finish(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any] | None = None,
-               tokens: int | None = None, usd: float | None = None) -> dict[str, Any]:
-        """Write the completion record, last and atomically; on a finished stage only the attempt is renewed.
+    def reopen(self) -> None:
+        """Take the completion record away, before new work is done on a finished stage; without one it does nothing.
 
-        `tokens` and `usd` default to what the run's ledger says of this stage.
+        So record and folder agree always: work that is interrupted leaves an unfinished stage.
         """
-        old = load_stage_record(self.run_dir, self.name)
-        record = old | {"attempt": self.attempt} if old else self._complete(requested, kept, lost, metrics, tokens, usd)
-        write_json(self.dir / "stage.json", record)
+        with self.hold():
+            record = load_stage_record(self.run_dir, self.name)
+            self.finished = False
+            if record is None:
+                return
+            self.started, self.spent = time.time(), float(record["seconds"])
+            self.note_opening()
+            (self.dir / chain.RECORD).unlink()
+
+    def finish(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any] | None = None,
+               *, owed: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """Write the completion record, last and atomically; a second one is written anew, from what is there now.
+
+        When nothing else has changed, only the attempt is. Raises StageError when the counts do not add up, and when
+        more is owed than the parameters allow: owed work is not finished work.
+        """
+        due = {reason: count for reason, count in sorted((owed or {}).items()) if count}
+        self.check_counts(requested, kept, lost, due)
+        with self.hold():
+            self.check_owed(requested, due)
+            old = load_stage_record(self.run_dir, self.name)
+            record = self.make_record(requested, kept, lost, metrics or {}, sum(due.values()))
+            if old and all(old.get(key) == value for key, value in record.items() if key not in RENEWED):
+                record = old | {"attempt": self.attempt}
+            write_json(self.dir / chain.RECORD, record)
         self.finished = True
         return record
 
-    def _complete(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any] | None,
-                  tokens: int | None, usd: float | None) -> dict[str, Any]:
-        from synthkit.core.ledger import stage_usage
+    def check_owed(self, requested: int, owed: Mapping[str, int]) -> None:
+        """Raises StageError when more is owed than the parameters allow; the stage is then not finished."""
+        if chain.may_owe(self.params, requested, sum(owed.values())):
+            return
+        self.reopen()
+        text = ", ".join(f"{reason} {count}" for reason, count in owed.items())
+        raise StageError(f"{self.name} still owes {sum(owed.values())} of {requested} ({text})",
+                         "run it again to try them once more, or allow a share: run.allow_owed")
 
-        used_tokens, used_usd = stage_usage(self.run_dir, self.name)
-        return {
-            "name": self.name, "attempt": self.attempt, "fingerprint": self.fingerprint,
-            "requested": requested, "kept": kept, "lost": dict(sorted(lost.items())), "metrics": dict(metrics or {}),
-            "tokens": used_tokens if tokens is None else tokens, "usd": used_usd if usd is None else usd,
-            "seconds": round(self._spent() + time.time() - self.started, 1),
-            "versions": list_versions(), "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    def check_counts(self, requested: int, kept: int, lost: Mapping[str, int], owed: Mapping[str, int]) -> None:
+        """Every item that was asked for is kept, lost for a reason, or owed."""
+        ended = kept + sum(lost.values()) + sum(owed.values())
+        if ended != requested:
+            raise StageError(f"{self.name} was asked for {requested}, but {ended} are accounted for: {kept} kept, "
+                             f"{sum(lost.values())} lost, {sum(owed.values())} owed",
+                             "run the stage to its end; when it has ended, this is a fault of the kit")
+
+    def make_record(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any],
+                    owed: int) -> dict[str, Any]:
+        from synthkit.core.ledger import stage_charges, stage_usage
+
+        tokens, usd = stage_usage(self.run_dir, self.name)
+        record = {
+            "format": FORMAT, "name": self.name, "attempt": self.attempt, "fingerprint": self.fingerprint,
+            "results": chain.hash_results(self.run_dir, self.name), "made_from": dict(self.made_from),
+            "requested": requested, "kept": kept, "lost": dict(sorted(lost.items())), "owed": owed,
+            "metrics": dict(metrics), "tokens": tokens, "usd": usd,
+            "charges": stage_charges(self.run_dir, self.name),
+            "codes": self.codes or [self.code], "made_by_other_code": self.made_by_other_code,
+            "seconds": round(self.spent + time.time() - self.started, 1),
+            "versions": chain.list_versions(), "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        return dict(json.loads(json.dumps(record)))  # As it will be read again, so that it can be compared.
 
-    def _spent(self) -> float:
-        """Seconds that earlier, interrupted attempts worked on this folder."""
-        begun = read_opened(self.dir)
-        return float(begun.get("seconds_before", 0.0))
+    def note_opening(self) -> None:
+        """Write by what and when the folder was opened to work, and how long earlier attempts worked in it."""
+        self.codes = [*self.codes, *([] if self.code in self.codes else [self.code])]
+        write_json(self.dir / chain.OPENED, {
+            "fingerprint": self.fingerprint, "opened_at": self.started, "seconds_before": round(self.spent, 1),
+            "codes": self.codes,
+        })
 
     def describe(self) -> "pd.DataFrame":
         """The effective parameters, and whether the stage starts, continues or is already complete."""
         import pandas as pd
 
         state = "complete" if self.finished else "continued" if self.resumed else "fresh"
+        state += ", made by other code" if self.made_by_other_code else ""
         rows = [("stage", f"{self.name} ({state})"), ("folder", str(self.params.run_dir) + f"/{self.name}")]
         rows += [(key, compact(value)) for key, value in self.params.model_dump().items() if key != "run_dir"]
         return pd.DataFrame(rows, columns=["parameter", "value"]).set_index("parameter")
 
 
-def open_stage(name: str, values: Mapping[str, Any]) -> Stage:
-    """Check parameters and the stage before, apply the resume mode, seed Python and numpy, and make the folder.
+def under_lock(function: Callable[Concatenate[Stage, P], R]) -> Callable[Concatenate[Stage, P], R]:
+    """For a function whose first argument is a Stage and that writes in its folder: it holds the run's lock."""
 
-    `values` holds the parameters by name; other names in it (a notebook's globals) are passed over.
-    Raises ParamError or StageError with cause and fix, before any work.
+    @wraps(function)
+    def locked(stage: Stage, *args: P.args, **named: P.kwargs) -> R:
+        with stage.hold():
+            return function(stage, *args, **named)
+
+    return locked
+
+
+def open_stage(name: str, values: Mapping[str, Any]) -> Stage:
+    """Check parameters and the stages before, apply the resume mode, seed Python and numpy, and make the folder.
+
+    `values` holds the parameters by name; other names in it (a notebook's globals) are passed over. A stage that is
+    complete is opened without writing anything. Raises ParamError or StageError with cause and fix, before any work.
     """
     params = check_params(name, values)
     run_dir = find_root() / params.run_dir
-    before = previous_stage(name)
-    if before and load_stage_record(run_dir, before) is None:
-        raise unfinished(name, before)
-    fingerprint = compute_fingerprint(name, params, run_dir)
-    folder = run_dir / name
-    apply_resume(params.resume, folder, run_dir, fingerprint)
-    resumed = holds_work(folder)
-    note_opening(folder, fingerprint)
+    chain.check_chain(run_dir, name)
+    below = chain.name_below(run_dir, name)
+    stage = Stage(
+        name, params, run_dir, run_dir / name, os.environ.get("SYNTHKIT_ATTEMPT") or new_attempt(),
+        compute_fingerprint(name, params, below), resumed=False, finished=False, started=time.time(),
+        made_from=below, code=hash_code(name),
+    )
+    if params.resume != "never" and chain.is_complete(name, params, run_dir):
+        look_at(stage)
+    else:
+        begin(stage)
     quiet_bars()
     random.seed(params.seed)
     np.random.seed(params.seed % 2**32)
-    return Stage(
-        name, params, run_dir, folder, os.environ.get("SYNTHKIT_ATTEMPT") or new_attempt(), fingerprint,
-        resumed=resumed, finished=load_stage_record(run_dir, name) is not None, started=time.time(),
-    )
+    return stage
+
+
+def look_at(stage: Stage) -> None:
+    """Take in a complete stage. Its record is touched only where it is wrong about the code that made it."""
+    record = load_stage_record(stage.run_dir, stage.name) or {}
+    stage.resumed = stage.finished = True
+    stage.codes, stage.spent = list(record["codes"]), float(record["seconds"])
+    if record.get("made_by_other_code", False) != stage.made_by_other_code:
+        try:
+            with stage.hold():
+                chain.mark_code(stage.run_dir, stage.name)
+        except StageError:
+            return  # Somebody is at work there, or nothing can be written: the mark waits, the reader does not.
+
+
+def begin(stage: Stage) -> None:
+    """Make the stage's folder ready for work, what lies there kept or moved aside as the resume mode says."""
+    with stage.hold():
+        apply_resume(stage.params.resume, stage.dir, stage.fingerprint)
+        stage.resumed = holds_work(stage.dir)
+        record, old = load_stage_record(stage.run_dir, stage.name), read_opened(stage.dir)
+        stage.codes = chain.list_codes(stage.dir)
+        stage.spent = float(record["seconds"] if record else old.get("seconds_before", 0.0))
+        if old and not record:
+            stage.spent += max(0.0, newest_change(stage.dir) - float(old["opened_at"]))
+        stage.note_opening()
+
+
+def apply_resume(resume: str, folder: Path, fingerprint: str) -> None:
+    """Keep the folder or move it to archive/; `always` refuses to go on when results could differ."""
+    if not holds_work(folder):
+        return
+    same = read_opened(folder).get("fingerprint") == fingerprint
+    if resume == "always" and not same:
+        fix = "set resume to if_possible (the old folder is then moved to archive/) or restore the parameters"
+        raise StageError(f"{folder.name} was made with other parameters or inputs, so it cannot be resumed", fix)
+    if resume == "never" or not same:
+        chain.archive_stage(folder.parent, folder.name)
 
 
 def quiet_bars() -> None:
@@ -154,128 +273,16 @@ def check_params(name: str, values: Mapping[str, Any]) -> StageParams:
     raise ParamError("\n".join(faults), "correct these in the parameters cell or in params/*.yaml")
 
 
-def find_root() -> Path:
-    """The repository's root: the nearest folder above that holds notebooks/ and params/, else where we are."""
-    here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
-            return folder
-    return here
-
-
-def previous_stage(name: str) -> str | None:
-    names = list(STAGES)
-    return names[names.index(name) - 1] if names.index(name) else None
-
-
-def unfinished(name: str, before: str) -> StageError:
-    fix = f"run notebooks/{before}.ipynb to its end first (or: synthkit run --from {before[:2]})"
-    return StageError(f"{name} needs {before}, which has not finished in this run", fix)
-
-
-def load_stage_record(run_dir: Path, name: str) -> dict[str, Any] | None:
-    """A stage's completion record, or None while it has none. Raises StageError when it cannot be read."""
-    path = run_dir / name / "stage.json"
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StageError(f"{path} is damaged: {error}", "delete it and run the stage again") from error
-    if not isinstance(record, dict) or not {"name", "attempt", "fingerprint"} <= record.keys():
-        raise StageError(f"{path} is no completion record", "delete it and run the stage again")
-    return record
-
-
-def compute_fingerprint(name: str, params: StageParams, run_dir: Path) -> str:
-    """A hash of all that can change the stage's results."""
-    before = previous_stage(name)
-    record = load_stage_record(run_dir, before) if before else None
-    return chain_fingerprint(name, params, record["fingerprint"] if record else "")
-
-
-def chain_fingerprint(name: str, params: StageParams, before: str) -> str:
-    """The fingerprint from parts; `before` is the fingerprint of the stage before, empty for the first."""
-    content = {
-        "stage": name, "params": bound_values(params), "prompts": hash_prompts(PROMPTS_OF[name]),
-        "kit": synthkit.__version__, "before": before,
-    }
-    if isinstance(params, TopicsParams):
-        content["grid"] = hash_file(find_root() / params.grid)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def hash_file(path: Path) -> str | None:
-    """A file that the parameters name shapes the results by what is in it; None when it is absent."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
-def bound_values(params: BaseModel) -> dict[str, Any]:
-    """The values of all fields that are not marked free, nested models included."""
-    values = {}
-    for key, field in type(params).model_fields.items():
-        extra = field.json_schema_extra
-        if isinstance(extra, dict) and extra.get("free"):
-            continue
-        value = getattr(params, key)
-        values[key] = bound_values(value) if isinstance(value, BaseModel) else value
-    return values
-
-
-def apply_resume(resume: str, folder: Path, run_dir: Path, fingerprint: str) -> None:
-    """Keep the folder or move it to archive/; `always` refuses to go on when results could differ."""
-    if not holds_work(folder):
-        return
-    same = read_opened(folder).get("fingerprint") == fingerprint
-    if resume == "always" and not same:
-        fix = "set resume to if_possible (the old folder is then moved to archive/) or restore the parameters"
-        raise StageError(f"{folder.name} was made with other parameters or inputs, so it cannot be resumed", fix)
-    if resume == "never" or not same:
-        archive = run_dir / "archive"
-        archive.mkdir(parents=True, exist_ok=True)
-        taken = [int(path.suffix[1:]) for path in archive.glob(f"{folder.name}.*") if path.suffix[1:].isdigit()]
-        folder.rename(archive / f"{folder.name}.{max(taken, default=-1) + 1}")
-
-
 def holds_work(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
-
-
-def note_opening(folder: Path, fingerprint: str) -> None:
-    """Write who opened the folder and how long earlier attempts worked in it."""
-    old = read_opened(folder)
-    spent = float(old.get("seconds_before", 0.0))
-    if old and not (folder / "stage.json").exists():
-        spent += max(0.0, newest_change(folder) - float(old["opened_at"]))
-    write_json(folder / "opened.json", {
-        "fingerprint": fingerprint, "opened_at": time.time(), "seconds_before": round(spent, 1),
-    })
 
 
 def newest_change(folder: Path) -> float:
     return max(path.stat().st_mtime for path in folder.iterdir())
 
 
-def read_opened(folder: Path) -> dict[str, Any]:
-    path = folder / "opened.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError:
-        return {}
-
-
 def new_attempt() -> str:
     return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
-
-
-def list_versions() -> dict[str, str]:
-    found = {"synthkit": synthkit.__version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def compact(value: Any) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from synthkit.core.errors import SandboxError
+from synthkit.core.errors import SandboxDied, SandboxError
 from synthkit.core.params import SandboxParams
 from synthkit.gym.backends.bare import start_bare
 from synthkit.gym.backends.bwrap import start_bwrap
@@ -78,7 +78,8 @@ class Sandbox:
     """A session on a workspace. A context manager; one thread at a time may use it, many can be open at once.
 
     A shell that exits, a command that overruns its time, and a session that breaks are outputs, not errors: the next
-    action finds a new shell, and the files as they were. SandboxError is raised when no session can be started.
+    action finds a new shell, and the files as they were. SandboxError is raised when no session can be started,
+    SandboxDied when none can be started again.
     """
 
     def __init__(self, workspace: Path, params: SandboxParams):
@@ -149,13 +150,19 @@ class Sandbox:
         except SessionLost:
             self._lost_cpu_s = self.cpu_seconds
             self.stop()
-            self.start()
+            self._start_again()
             seconds = time.monotonic() - started
             note = "(the session broke and a new one was started; the files in the workspace are kept)"
             return Result(note, None, seconds >= timeout_s, seconds)
         self._state = reply
         return Result(make_plain(reply.output), reply.exit_code, reply.timed_out, time.monotonic() - started,
                       make_plain(reply.limit))
+
+    def _start_again(self) -> None:
+        try:
+            self.start()
+        except SandboxError as error:
+            raise SandboxDied(f"the session broke, and {error.cause}", error.fix) from error
 
     def _send(self, message: dict[str, Any]) -> None:
         data = json.dumps(message).encode() + b"\n"

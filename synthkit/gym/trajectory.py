@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthkit.core.errors import RecordError
+from synthkit.core.records import write_text
 
 if TYPE_CHECKING:
     from synthkit.core.llm import Reply
@@ -39,7 +40,8 @@ class Trajectory:
     `messages` is the whole conversation, requests to mend a malformed reply left out. `scores` has one entry per scored
     validate and, last, the submission's; `parts` names the rows each is on: public, private or all. `shadow_scores`
     are validated submissions on the private rows, which the agent did not see. `step_usage` has one entry per step: the
-    tokens and USD of all its requests, malformed replies included. Money in USD, `seconds` is wall time.
+    tokens, USD and number of all its requests, malformed replies included. Money in USD, `seconds` is wall time. One
+    without an exit status is of an episode that goes on.
     """
 
     task_id: str
@@ -63,13 +65,17 @@ class Trajectory:
 
     def add(self, step: Step, replies: "Sequence[Reply]") -> None:
         """Append a step and count what the replies to it used."""
-        usage = {name: sum(getattr(reply, name) for reply in replies) for name in USAGE}
+        self.add_counted(step, {name: sum(getattr(reply, name) for reply in replies) for name in USAGE}
+                         | {"calls": len(replies)})
+
+    def add_counted(self, step: Step, usage: dict[str, float]) -> None:
+        """Append a step whose usage is known already: an entry of `step_usage`."""
         self.steps.append(step)
         self.step_usage.append(usage)
-        self.tokens_in += usage["tokens_in"]
-        self.tokens_out += usage["tokens_out"]
+        self.tokens_in += int(usage["tokens_in"])
+        self.tokens_out += int(usage["tokens_out"])
         self.usd += usage["usd"]
-        self.api_calls += len(replies)
+        self.api_calls += int(usage["calls"])
 
     @property
     def final_score(self) -> dict[str, float] | None:
@@ -78,11 +84,13 @@ class Trajectory:
         return self.scores[-1] if handed_in and self.scores else None
 
     def save(self, folder: Path) -> None:
-        """Write `<task_id>.traj` and `results.json` into a folder, which is made."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write `<task_id>.traj` and `results.json` into a folder, which is made; each is there whole or not at all.
+
+        The .traj comes last, so that a folder that has one has both, of the same step.
+        """
         results = {"agent": self.scores} | ({"baseline": self.baseline} if self.baseline else {})
-        (folder / f"{self.task_id}.traj").write_text(dump(self.to_mlgym()), encoding="utf-8")
-        (folder / "results.json").write_text(dump(results), encoding="utf-8")
+        write_text(folder / "results.json", dump(results))
+        write_text(folder / f"{self.task_id}.traj", dump(self.to_mlgym()))
 
     def to_atif(self) -> dict[str, Any]:
         """The episode as an ATIF document, see `atif.py`."""

@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from synthkit.core.records import read_records
+from synthkit.core.worklist import KIT_FAULT, OWED_FILE
 from synthkit.show.scores import measure_gain
 from synthkit.show.summary import EVAL_STAGE, is_above_baseline
 from synthkit.show.text import clean_text
@@ -35,15 +36,35 @@ def _percent(model: Mapping[str, Any]) -> str:
 
 
 def list_losses(run_dir: Path, records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every reason for which a stage lost something, with its count and, where a record tells it, one example."""
+    """Every reason for which a stage lost something, with its count and, where a record tells it, one example.
+
+    The kit's own faults come first.
+    """
     losses = []
     for name, record in records.items():
         rows = read_records(run_dir / name / "rejected.jsonl") + read_records(run_dir / name / "refused.jsonl")
-        for reason, n in sorted(record["lost"].items(), key=lambda item: -item[1]):
+        for reason, n in sorted(record["lost"].items(), key=lambda item: (item[0] != KIT_FAULT, -item[1])):
             if n:
                 example = next((row for row in rows if row.get("reason") == reason), {})
                 losses.append({"stage": name, "reason": reason, "n": n, "example": _describe_loss(example)})
-    return losses
+    return sorted(losses, key=lambda loss: loss["reason"] != KIT_FAULT)
+
+
+def list_owed(run_dir: Path, records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What finished stages still owe, by stage and reason, with one cause as an example."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, record in records.items():
+        for row in read_records(run_dir / name / OWED_FILE) if record["owed"] else []:
+            entry = found.setdefault((name, row["reason"]), {"stage": name, "reason": row["reason"], "n": 0,
+                                                             "example": " ".join(clean_text(row["cause"]).split())})
+            entry["n"] += 1
+    return list(found.values())
+
+
+def list_charges(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What each stage's requests cost, by kind of charge: paid, free, kept from before, presumed."""
+    return [{"stage": name, "kind": kind, **charge} for name, record in records.items()
+            for kind, charge in record["charges"].items() if charge["requests"]]
 
 
 def _describe_loss(row: Mapping[str, Any]) -> str:

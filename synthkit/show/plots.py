@@ -56,15 +56,17 @@ def plot_dataset_sizes(proposals: Iterable[Record]) -> Figure:
 
 
 @kit_style
-def plot_funnel(stage: str, requested: int, kept: int, lost: Mapping[str, int]) -> Figure:
-    """One stage's funnel: what was requested, what each reason took away, what was kept."""
+def plot_funnel(stage: str, requested: int, kept: int, lost: Mapping[str, int],
+                owed: Mapping[str, int] | None = None) -> Figure:
+    """One stage's funnel: what was requested, what each reason took away, what is owed still, what was kept."""
     losses = {reason.replace("_", " "): n for reason, n in sorted(lost.items(), key=lambda item: -item[1]) if n}
-    figure, (axes,) = open_figure(1.3 + 0.34 * (2 + len(losses)))
+    due = {f"owed: {reason}": n for reason, n in (owed or {}).items() if n}
+    figure, (axes,) = open_figure(1.3 + 0.34 * (2 + len(losses) + len(due)))
     left = requested
     axes.barh("requested", left, color=NEUTRAL, height=0.62)
     _label_bar(axes, left, "requested", str(left))
-    for reason, n in losses.items():
-        axes.barh(reason, n, left=max(0, left - n), color=BAD, height=0.62)
+    for reason, n in (losses | due).items():
+        axes.barh(reason, n, left=max(0, left - n), color=NEUTRAL if reason in due else BAD, height=0.62)
         _label_bar(axes, left, reason, f"−{n}")
         left -= n
     axes.barh("kept", kept, color=GOOD, height=0.62)

@@ -58,6 +58,8 @@ def collect_report(run_dir: Path) -> dict[str, Any]:
         "titles": STAGE_TITLES,
         "records": records,
         "losses": facts.list_losses(run_dir, records),
+        "owed": facts.list_owed(run_dir, records),
+        "charges": facts.list_charges(records),
         "trajectory": trajectory and {**trajectory, "html": Markup(viewer.render_trajectory(trajectory["path"]))},
         "style": Markup(viewer.STYLE),
         "figures": draw_figures(run_dir, scores),

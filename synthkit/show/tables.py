@@ -76,8 +76,9 @@ def show_finish(record: Mapping[str, Any]) -> HTML:
     names = list(STAGES)
     after = names[names.index(record["name"]) + 1:]
     lost = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in record["lost"].items() if n)
+    more = (f"; lost: {lost}" if lost else "") + (f"; still owed: {record['owed']}" if record["owed"] else "")
     lines = [
-        f"<b>{record['kept']} of {record['requested']} kept</b>{escape_text(f'; lost: {lost}' if lost else '')}",
+        f"<b>{record['kept']} of {record['requested']} kept</b>{escape_text(more)}",
         f"{record['seconds']:,.1f} s · {record['tokens']:,} tokens · {record['usd']:.2f} USD",
         f"next: notebooks/{after[0]}.ipynb" if after else "next: report.html in the run's folder",
     ]

@@ -1,7 +1,7 @@
 """Attempts at one task: its draft, and what the teacher makes of it after a gate has refused it."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -53,13 +53,12 @@ class Attempt(BaseModel):
 
 @dataclass(frozen=True)
 class Shop:
-    """What the work on every task needs. `record` is called with each attempt as it ends."""
+    """What the work on every task needs."""
 
     stage: Stage
     params: SelfDebugParams
     client: ChatClient
     data: Path
-    record: Callable[[Attempt], None]
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def next_attempt(shop: Shop, job: Job, attempts: list[Attempt]) -> Attempt:
     try:
         code, replies = ask_again(shop, job, last, how)
     except ReplyError as error:
-        verdict = Verdict(gate="reply", reason="bad_reply", evidence=error.cause)
+        verdict = Verdict(gate="reply", reason=error.reason, evidence=error.cause)
         return record_attempt(job, last.code, how, number, [verdict])
     code = complete_code(job.proposal, code, job.draft.evaluation)
     attempt = try_code(shop, job, code, how, number, replies)

@@ -4,23 +4,26 @@ Source: paper, stage 3 (MLGym-compatible configuration, starter code and evaluat
 baseline is always made is our choice. Nothing is run here: a draft may well be broken.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from synthkit.core.errors import ReplyError, StageError
-from synthkit.core.executor import map_items
+from synthkit.core.errors import StageError
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import CodegenParams
+from synthkit.core.progress import Progress, show_progress
 from synthkit.core.prompts import render_messages
-from synthkit.core.records import append_record, read_records, write_records
-from synthkit.core.runs import Stage
+from synthkit.core.records import read_records
+from synthkit.core.runs import Stage, under_lock
+from synthkit.core.worklist import Worklist, check_owed, count_owed
 from synthkit.stages.drafting import Draft, complete_code, hash_code, write_draft
 from synthkit.stages.forms import TaskCode
-from synthkit.stages.losses import RETRIED, count_reasons
+from synthkit.stages.losses import count_reasons
 from synthkit.stages.origins import build_origin
-from synthkit.stages.progress import Progress, follow
 from synthkit.stages.proposals import Proposal
 from synthkit.stages.seeds import derive_seed
 
@@ -77,54 +80,62 @@ def show_prompt(stage: Stage, proposal: Proposal) -> list[dict[str, str]]:
                         time_limit_s=params.time_limit_s, evaluation=params.evaluation, attempt=1)
 
 
+@under_lock
 def preview(stage: Stage, n: int = 1) -> list[dict[str, Any]]:
     """The drafts of the first `n` tasks, as rows, nothing recorded; the full run then has them for nothing."""
-    client = open_client(stage)
-    return [draft_task(stage, client, proposal).code.model_dump() for proposal in load_inputs(stage)[:n]]
+    with open_drafting(stage) as drafting:
+        return [draft_task(drafting, proposal).code.model_dump() for proposal in load_inputs(stage)[:n]]
 
 
-def open_client(stage: Stage) -> ChatClient:
-    return ChatClient(params_of(stage).teacher, stage.run_dir, stage.name)
+@dataclass(frozen=True)
+class Drafting:
+    """What the work on every draft needs."""
+
+    stage: Stage
+    client: ChatClient
 
 
+@contextmanager
+def open_drafting(stage: Stage) -> Iterator[Drafting]:
+    yield Drafting(stage, ChatClient(params_of(stage).teacher, stage.run_dir, stage.name, sender=stage.sender))
+
+
+@under_lock
 def run(stage: Stage, progress: Progress | None = None) -> list[Draft]:
     """Ask for the files of each task that has no record yet, and write them as an MLGym root under tasks/."""
-    proposals = load_inputs(stage)
-    drafts, rejected = read_drafts(stage), [row for row in read_rejected(stage) if row.reason != RETRIED]
-    done = {row.task_id for row in [*drafts, *rejected]}
-    left = [proposal for proposal in proposals if proposal.task_id not in done]
-    if left:
-        client = open_client(stage)
-        results = map_items(lambda one: draft_task(stage, client, one), left, params_of(stage).teacher.concurrency)
-        for proposal, result in follow(progress, results, total=len(proposals), done=len(done)):
-            if isinstance(result, Draft):
-                append_record(stage.dir / "drafts.jsonl", result)
-                drafts.append(result)
-            else:
-                rejected.append(reject(proposal, result))
-                append_record(stage.dir / "rejected.jsonl", rejected[-1])
-    write_records(stage.dir / "drafts.jsonl", sorted(drafts, key=lambda row: row.task_id))
-    write_records(stage.dir / "rejected.jsonl", sorted(rejected, key=lambda row: row.task_id))
+    proposals = sorted(load_inputs(stage), key=name_task)
+    work = list_work(stage)
+    with show_progress(progress, len(proposals)) as advance:
+        rows = work.work_off(proposals, params_of(stage).teacher.concurrency, advance)
+    work.rewrite(rows.values())
+    check_owed(stage, len(proposals))
     return read_drafts(stage)
 
 
-def draft_task(stage: Stage, client: ChatClient, proposal: Proposal) -> Draft:
-    """Ask for one task's files and write them. Raises ReplyError when the reply has not the form."""
-    messages = show_prompt(stage, proposal)
+def list_work(stage: Stage) -> Worklist[Proposal, Drafting]:
+    return Worklist(stage, {Draft: "drafts.jsonl", Rejected: "rejected.jsonl"}, name_task, name_task, refuse,
+                    open_drafting, draft_task, lambda stage, proposal: [data_of(stage, proposal)])
+
+
+def name_task(row: Proposal | Draft | Rejected) -> str:
+    return row.task_id
+
+
+def draft_task(drafting: Drafting, proposal: Proposal) -> Draft:
+    """Ask for one task's files and write them. Raises ReplyError when the reply does not match the schema."""
+    stage, messages = drafting.stage, show_prompt(drafting.stage, proposal)
     seed = derive_seed(stage.seed, "TaskCode", proposal.task_id, 1)
-    code, replies = client.ask(messages, TaskCode, sample=1, seed=seed)
+    code, replies = drafting.client.ask(messages, TaskCode, sample=1, seed=seed)
     limit, evaluation = params_of(stage).time_limit_s, params_of(stage).evaluation
     code = complete_code(proposal, code, evaluation)
     write_draft(stage.dir / "tasks", proposal, code, data_of(stage, proposal), limit)
     return Draft(task_id=proposal.task_id, title=proposal.title, metric=proposal.metric, time_limit_s=limit,
                  evaluation=evaluation, code_hash=hash_code(code), code=code,
-                 origin=build_origin(stage, client, replies))
+                 origin=build_origin(stage, drafting.client, replies))
 
 
-def reject(proposal: Proposal, error: Exception) -> Rejected:
-    reason = "bad_reply" if isinstance(error, ReplyError) else RETRIED
-    return Rejected(task_id=proposal.task_id, title=proposal.title, reason=reason,
-                    detail=f"{type(error).__name__}: {error}")
+def refuse(proposal: Proposal, reason: str, detail: str) -> Rejected:
+    return Rejected(task_id=proposal.task_id, title=proposal.title, reason=reason, detail=detail)
 
 
 def load_drafts(stage: Stage) -> list[dict[str, Any]]:
@@ -140,17 +151,17 @@ def read_rejected(stage: Stage) -> list[Rejected]:
     return read_records(stage.dir / "rejected.jsonl", Rejected)
 
 
-def funnel(stage: Stage) -> tuple[int, int, dict[str, int]]:
-    """(tasks on a dataset, drafts, lost by reason): the three add up."""
-    return len(load_inputs(stage)), len(read_drafts(stage)), count_reasons(read_rejected(stage))
+def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """(tasks on a dataset, drafts, lost by reason, owed by reason): the last three add up to the first."""
+    return len(load_inputs(stage)), len(read_drafts(stage)), count_reasons(read_rejected(stage)), count_owed(stage)
 
 
 def check(stage: Stage) -> None:
     """Each task has one record, and each draft its files; whether they work is for stage 04 to find out."""
-    requested, kept, lost = funnel(stage)
+    requested, kept, lost, owed = funnel(stage)
     if not kept:
         raise StageError(f"03_codegen: no draft was written; lost: {lost}", "look at 03_codegen/rejected.jsonl")
-    if kept + sum(lost.values()) != requested:
+    if kept + sum(lost.values()) + sum(owed.values()) != requested:
         raise StageError(f"03_codegen: {requested} tasks, but {kept} drafts and {sum(lost.values())} rejected",
                          "run the stage again")
     for draft in read_drafts(stage):
@@ -160,6 +171,9 @@ def check(stage: Stage) -> None:
                              "set resume to never and run again")
 
 
+@under_lock
 def finish(stage: Stage) -> dict[str, Any]:
     """Write the completion record."""
-    return stage.finish(*funnel(stage), metrics={"distinct_codes": len({row.code_hash for row in read_drafts(stage)})})
+    requested, kept, lost, owed = funnel(stage)
+    metrics = {"distinct_codes": len({row.code_hash for row in read_drafts(stage)})}
+    return stage.finish(requested, kept, lost, metrics, owed=owed)

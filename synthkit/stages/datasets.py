@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel
 
 from synthkit.core.errors import HubError, ReplyError, StageError
-from synthkit.core.executor import map_items
-from synthkit.core.records import append_record, read_records, write_records
-from synthkit.core.runs import Stage
+from synthkit.core.progress import Progress, show_progress
+from synthkit.core.records import read_records
+from synthkit.core.runs import Stage, under_lock
+from synthkit.core.worklist import Worklist, check_owed, count_owed
 from synthkit.stages.forms import DatasetProposal
 from synthkit.stages.harvest import Topic
-from synthkit.stages.losses import RETRIED, count_reasons
-from synthkit.stages.progress import Progress, follow
+from synthkit.stages.losses import count_reasons
 from synthkit.stages.proposals import (
+    Desk,
     Proposal,
     Rejected,
     ask,
@@ -40,41 +40,60 @@ def load_inputs(stage: Stage) -> list[Topic]:
     return read_records(stage.input("01_topics") / "topics.jsonl", Topic)
 
 
+@under_lock
 def show_prompt(stage: Stage, topic: Topic) -> list[dict[str, str]]:
-    """Both questions about one topic; the second only when the dataset passed the checks."""
-    desk = open_desk(stage)
+    """Both questions about one topic; the second only when the dataset passed the checks. Asks the first."""
     first = build_proposal_prompt(topic)
-    try:
-        found = desk.library.find(ask(desk, topic, first, DatasetProposal)[0])
-    except (HubError, ReplyError):
-        return first
+    with open_desk(stage) as desk:
+        try:
+            found = desk.library.find(ask(desk, topic, first, DatasetProposal)[0])
+        except (HubError, ReplyError):
+            return first
     return first + build_plan_prompt(stage, topic, found.source)
 
 
+@under_lock
 def preview(stage: Stage, n: int = 2) -> list[dict[str, Any]]:
     """What comes of the first `n` topics, as rows, nothing recorded; the run then has the replies for nothing."""
-    desk = open_desk(stage)
-    return [propose(desk, topic).model_dump() for topic in load_inputs(stage)[:n]]
+    with open_desk(stage) as desk:
+        return [propose_or_refuse(desk, topic).model_dump() for topic in load_inputs(stage)[:n]]
 
 
+def propose_or_refuse(desk: Desk, topic: Topic) -> Proposal | Rejected:
+    """One topic's outcome as the run would record it."""
+    try:
+        return propose(desk, topic)
+    except (HubError, ReplyError) as error:
+        return refuse(topic, error.reason, error.cause)
+
+
+@under_lock
 def run(stage: Stage, progress: Progress | None = None) -> list[Proposal]:
     """Propose, find, check, pin and write a task for each topic that has no record yet."""
+    work = list_work(stage)
     topics = load_inputs(stage)
-    kept, rejected = read_proposals(stage), [row for row in read_rejected(stage) if row.reason != RETRIED]
-    done = {row.topic_id for row in [*kept, *rejected]}
-    left = [topic for topic in topics if topic.id not in done]
-    if left:
-        desk = open_desk(stage)
-        results = map_items(lambda topic: propose(desk, topic), left, params_of(stage).teacher.concurrency)
-        for topic, result in follow(progress, results, total=len(topics), done=len(done)):
-            row = result if isinstance(result, BaseModel) else blame_ourselves(topic, result)
-            append_record(stage.dir / file_of(row), row)
-            (kept if isinstance(row, Proposal) else rejected).append(row)
-    kept, twins = drop_twins(sorted(kept, key=lambda row: row.topic_id), params_of(stage).max_twins)
-    rejected += twins
-    write_records(stage.dir / "proposals.jsonl", kept)
-    write_records(stage.dir / "rejected.jsonl", sorted(rejected, key=lambda row: row.topic_id))
+    with show_progress(progress, len(topics)) as advance:
+        rows = work.work_off(topics, params_of(stage).teacher.concurrency, advance).values()
+    # A task that was dropped as a twin carries its proposal, since another twin may have been owed until now.
+    whole = [row.proposal if isinstance(row, Rejected) and row.proposal else row for row in rows]
+    kept, twins = drop_twins([row for row in whole if isinstance(row, Proposal)], params_of(stage).max_twins)
+    refused = [row for row in whole if isinstance(row, Rejected)]
+    work.rewrite([*kept, *sorted([*refused, *twins], key=name_topic)])
+    check_owed(stage, len(topics))
     return read_proposals(stage)
+
+
+def list_work(stage: Stage) -> Worklist[Topic, Desk]:
+    return Worklist(stage, {Proposal: "proposals.jsonl", Rejected: "rejected.jsonl"}, lambda topic: topic.id,
+                    name_topic, refuse, open_desk, propose)
+
+
+def name_topic(row: Proposal | Rejected) -> str:
+    return row.topic_id
+
+
+def refuse(topic: Topic, reason: str, detail: str) -> Rejected:
+    return Rejected(topic_id=topic.id, title=topic.title, reason=reason, detail=detail)
 
 
 def drop_twins(rows: list[Proposal], max_twins: int) -> tuple[list[Proposal], list[Rejected]]:
@@ -95,20 +114,12 @@ def drop_twins(rows: list[Proposal], max_twins: int) -> tuple[list[Proposal], li
             ids.append(row.task_id)
             continue
         dropped.append(Rejected(topic_id=row.topic_id, title=row.topic_title, reason="same_task", named=row.named,
-                                detail=f"{row.task_id} says what {', '.join(twins)} says"))
+                                detail=f"{row.task_id} says what {', '.join(twins)} says", proposal=row))
     return kept, dropped
 
 
 def describe(row: Proposal) -> str:
     return f"{row.title} {row.description} {' '.join(row.features)}"
-
-
-def file_of(row: Proposal | Rejected) -> str:
-    return "proposals.jsonl" if isinstance(row, Proposal) else "rejected.jsonl"
-
-
-def blame_ourselves(topic: Topic, error: Exception) -> Rejected:
-    return Rejected(topic_id=topic.id, title=topic.title, reason=RETRIED, detail=f"{type(error).__name__}: {error}")
 
 
 def load_proposals(stage: Stage) -> list[dict[str, Any]]:
@@ -124,18 +135,19 @@ def read_rejected(stage: Stage) -> list[Rejected]:
     return read_records(stage.dir / "rejected.jsonl", Rejected)
 
 
-def funnel(stage: Stage) -> tuple[int, int, dict[str, int]]:
-    """(topics, kept, lost by reason): the three add up."""
-    return len(load_inputs(stage)), len(read_proposals(stage)), count_reasons(read_rejected(stage))
+def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """(topics, kept, lost by reason, owed by reason): kept, lost and owed add up to the first."""
+    return (len(load_inputs(stage)), len(read_proposals(stage)), count_reasons(read_rejected(stage)),
+            count_owed(stage))
 
 
 def check(stage: Stage) -> None:
     """Each topic has one record, task ids are unique, and no test label lies in a file that a solver sees."""
     proposals = read_proposals(stage)
-    requested, kept, lost = funnel(stage)
+    requested, kept, lost, owed = funnel(stage)
     if not proposals:
         raise StageError(f"02_datasets: no topic got a dataset; lost: {lost}", "look at 02_datasets/rejected.jsonl")
-    if kept + sum(lost.values()) != requested:
+    if kept + sum(lost.values()) + sum(owed.values()) != requested:
         raise StageError(f"02_datasets: {requested} topics, but {kept} kept and {sum(lost.values())} rejected",
                          "run the stage again")
     if len({row.task_id for row in proposals}) < kept:
@@ -157,10 +169,12 @@ def check_files(folder: Path, row: Proposal) -> None:
                          "set resume to never and run again")
 
 
+@under_lock
 def finish(stage: Stage) -> dict[str, Any]:
     """Write the completion record; the downloads are not needed any more."""
     proposals = read_proposals(stage)
     shutil.rmtree(stage.dir / "downloads", ignore_errors=True)
     metrics = {"datasets": len({row.dataset.id for row in proposals}),
                "near_matches": sum(row.near_match for row in proposals)}
-    return stage.finish(*funnel(stage), metrics=metrics)
+    requested, kept, lost, owed = funnel(stage)
+    return stage.finish(requested, kept, lost, metrics, owed=owed)

@@ -37,12 +37,13 @@ class RejectedIdea(TopicIdea):
 
 
 class Batch(BaseModel):
-    """One request: the cells asked for and the ideas that came."""
+    """One request: the cells asked for and the ideas that came, or the typed reason why none did."""
 
     number: int
     cells: list[Cell]
     ideas: list[TopicIdea] = []
-    error: str | None = None
+    reason: str | None = None
+    detail: str = ""
 
 
 class Harvest(BaseModel):
@@ -61,7 +62,7 @@ def collect(batches: list[Batch], similarity: float, harvest: Harvest) -> Harves
     for batch in batches:
         before = len(harvest.topics)
         harvest.requested += len(batch.cells)
-        count(harvest, "bad_reply" if batch.error else "not_given", len(batch.cells) - len(batch.ideas))
+        count(harvest, batch.reason or "not_given", len(batch.cells) - len(batch.ideas))
         for idea in batch.ideas:
             judge(harvest, idea, batch.number, similarity)
         harvest.idle = 0 if len(harvest.topics) > before else harvest.idle + 1

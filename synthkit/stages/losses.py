@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-RETRIED = "internal_error"  # A fault of ours, not of the item: tried again at the next run.
-
 
 def count_reasons(rows: Iterable[Any]) -> dict[str, int]:
     """How many rows were lost for each `reason`, the commonest first."""

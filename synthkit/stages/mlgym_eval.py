@@ -11,22 +11,26 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel
 
 from synthkit.core.endpoints import embedded_benchmark
 from synthkit.core.errors import StageError
-from synthkit.core.executor import map_items
 from synthkit.core.llm import ChatClient, Reply
 from synthkit.core.params import MlgymEvalParams, TeacherParams
-from synthkit.core.records import append_record, read_records, write_json, write_records
-from synthkit.core.runs import Stage, find_root
-from synthkit.gym.agent import run_episode
+from synthkit.core.progress import Progress, show_progress
+from synthkit.core.records import read_records, write_json, write_text
+from synthkit.core.runs import Stage, find_root, load_stage_record, under_lock
+from synthkit.core.worklist import Worklist, check_owed, count_owed, read_owed
+from synthkit.gym.agent import Agent, Save, run_episode
 from synthkit.gym.aup import Aup, Interval, bootstrap_aup_difference, compute_aup
+from synthkit.gym.environment import Environment
 from synthkit.gym.task import Task, list_tasks
 from synthkit.gym.trajectory import Trajectory
+from synthkit.stages.episodes import play_or_go_on
+from synthkit.stages.losses import count_reasons
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,15 +56,43 @@ class Run(BaseModel):
     tokens_in: int
     tokens_out: int
 
+    @property
+    def id(self) -> str:
+        return f"{self.model}/{self.task}/{self.run:03d}"
+
+
+class Refused(BaseModel):
+    """A run that could not be played at all, by no fault of the model; it counts in no score."""
+
+    id: str
+    model: str
+    task: str
+    run: int
+    reason: str
+    detail: str
+
 
 @dataclass(frozen=True)
 class Episode:
-    """What one run needs to start."""
+    """One run that is to be played."""
 
     model: str
-    task: Task
+    task_id: str
     run: int
     seed: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.model}/{self.task_id}/{self.run:03d}"
+
+
+@dataclass(frozen=True)
+class Playing:
+    """What every run of one model needs."""
+
+    stage: Stage
+    chat: Chat
+    tasks: dict[str, Task]
 
 
 def params_of(stage: Stage) -> MlgymEvalParams:
@@ -81,12 +113,34 @@ def load_benchmark(stage: Stage) -> list[Task]:
     return [Task.load(root, task_id) for task_id in wanted]
 
 
+def load_inputs(stage: Stage) -> list[Task]:
+    """The held-out tasks that every model plays."""
+    return load_benchmark(stage)
+
+
+def show_prompt(stage: Stage, task: Task) -> list[dict[str, str]]:
+    """The system prompt and the first message of a run, but for its last lines on the shell's state."""
+    params = params_of(stage)
+    with Environment(task, params.sandbox, max_steps=params.max_steps) as environment:
+        told, _ = environment.reset()
+    agent = Agent(lambda messages: "", reply_format=params.reply_format)
+    return [*agent.messages, {"role": "user", "content": told}]
+
+
+@under_lock
+def preview(stage: Stage, n: int = 1) -> list[dict[str, Any]]:
+    """The student's first `n` runs as the content of their .traj files, nothing recorded."""
+    episodes = [episode for episode in plan_episodes(stage) if episode.model == "student"]
+    with open_playing(stage, "student") as playing:
+        return [play(playing, episode).to_mlgym() for episode in episodes[:n]]
+
+
 def plan_episodes(stage: Stage) -> list[Episode]:
     """Every run of every model, in a fixed order. The seed depends on task and run only: equal chances for all."""
-    tasks = load_benchmark(stage)
+    names = [task.id for task in load_benchmark(stage)]
     return [
-        Episode(model, task, k, derive_seed(stage.seed, task.id, k))
-        for model in MODELS for task in tasks for k in range(params_of(stage).runs)
+        Episode(model, name, k, derive_seed(stage.seed, name, k))
+        for model in MODELS for name in names for k in range(params_of(stage).runs)
     ]
 
 
@@ -99,14 +153,18 @@ def open_model(stage: Stage, name: str) -> Iterator[Chat]:
     """The chat call of base, student or teacher."""
     params = params_of(stage)
     if name == "teacher":
-        yield ChatClient(params.teacher, stage.run_dir, stage.name).chat
+        yield ChatClient(params.teacher, stage.run_dir, stage.name, sender=stage.sender).chat
         return
     if params.student.base_url != "local":
         served = TeacherParams(
             model=name, base_url=params.student.base_url, temperature=params.student.temperature,
             max_output_tokens=params.student.max_new_tokens, key_env="STUDENT_API_KEY",
+            usd_per_mtok_in=params.student.usd_per_mtok_in, usd_per_mtok_out=params.student.usd_per_mtok_out,
+            budget_usd=params.teacher.budget_usd,
         )
-        yield ChatClient(served, stage.run_dir, stage.name).chat
+        # A student that was trained anew has the old one's name, and must not get its replies.
+        weights = (load_stage_record(stage.run_dir, "06_sft") or {}).get("results", "")
+        yield ChatClient(served, stage.run_dir, stage.name, weights=weights, sender=stage.sender).chat
         return
     from synthkit.core.local_chat import LocalChat
 
@@ -126,24 +184,37 @@ def find_model(stage: Stage, name: str) -> str:
     return str(json.loads(pointer.read_text())["model"]) if pointer.exists() else str(folder)
 
 
-def play(stage: Stage, episode: Episode, chat: Chat) -> Run:
-    """One run: the model acts in the environment; the trajectory is saved whatever came of it."""
-    params = params_of(stage)
-    trajectory = run_episode(
-        episode.task, lambda messages: chat(messages, sample=episode.run, seed=episode.seed), params.sandbox,
+@contextmanager
+def open_playing(stage: Stage, model: str) -> Iterator[Playing]:
+    with open_model(stage, model) as chat:
+        yield Playing(stage, chat, {task.id: task for task in load_benchmark(stage)})
+
+
+def play(playing: Playing, episode: Episode, saved: Trajectory | None = None, save: Save | None = None) -> Trajectory:
+    """One run: the model acts in the environment."""
+    params = params_of(playing.stage)
+    return run_episode(
+        playing.tasks[episode.task_id],
+        lambda messages: playing.chat(messages, sample=episode.run, seed=episode.seed), params.sandbox,
         max_steps=params.max_steps, name=episode.model, history=params.history, seed=episode.seed,
-        reply_format=params.reply_format, time_limit_s=params.episode_s, shadow=True,
+        reply_format=params.reply_format, time_limit_s=params.episode_s, shadow=True, saved=saved, save=save,
     )
-    trajectory.save(stage.dir / "trajectories" / episode.model / episode.task.id / str(episode.run))
-    return summarise_run(episode, trajectory)
 
 
-def summarise_run(episode: Episode, trajectory: Trajectory) -> Run:
+def play_and_save(playing: Playing, episode: Episode) -> Run:
+    """One run, saved after each step and as a whole before it is recorded, whatever came of it."""
+    folder = trajectory_folder(playing.stage, episode.model, episode.task_id, episode.run)
+    trajectory = play_or_go_on(folder, episode.model, episode.seed,
+                               lambda saved, save: play(playing, episode, saved, save))
+    return summarise_run(playing.tasks[episode.task_id], episode, trajectory)
+
+
+def summarise_run(task: Task, episode: Episode, trajectory: Trajectory) -> Run:
     """Best and last score of a run, both on the rows of the baseline's score, never on the public part.
 
     Best is over everything that was validated or handed in, scored where the agent could not see it.
     """
-    task, metric = episode.task, str(episode.task.metric)
+    metric = str(task.metric)
     part = "all" if task.meta.score_on == "all" else "private"
     final = [s for s, p in zip(trajectory.scores, trajectory.parts, strict=True) if p == part]
     values = [s[metric] for s in trajectory.shadow_scores + final if np.isfinite(s.get(metric, np.nan))]
@@ -157,25 +228,28 @@ def summarise_run(episode: Episode, trajectory: Trajectory) -> Run:
     )
 
 
-def run(stage: Stage, progress: Callable[[str], None] | None = None) -> list[Run]:
+@under_lock
+def run(stage: Stage, progress: Progress | None = None) -> list[Run]:
     """All runs that are not on record yet; each is recorded as it ends. Returns all, in the order of the plan."""
-    path, plan = stage.dir / "runs.jsonl", plan_episodes(stage)
-    done = {(r.model, r.task, r.run): r for r in read_records(path, Run)}
-    for name in MODELS:
-        todo = [e for e in plan if e.model == name and (e.model, e.task.id, e.run) not in done]
-        if not todo:
-            continue
-        with open_model(stage, name) as chat:
-            for episode, result in map_items(lambda e, c=chat: play(stage, e, c), todo, params_of(stage).workers):
-                if isinstance(result, Exception):
-                    raise result
-                append_record(path, result)
-                done[name, episode.task.id, episode.run] = result
-                if progress:
-                    progress(f"{name} {len(done)}/{len(plan)} {episode.task.id}: {result.exit_status}")
-    ordered = [done[e.model, e.task.id, e.run] for e in plan]
-    write_records(path, ordered)
-    return ordered
+    plan = plan_episodes(stage)
+    rows: list[BaseModel] = []
+    with show_progress(progress, len(plan)) as advance:
+        for model in MODELS:
+            episodes = [episode for episode in plan if episode.model == model]
+            rows += list_work(stage, model).work_off(episodes, params_of(stage).workers, advance).values()
+    list_work(stage, MODELS[0]).rewrite(rows)
+    check_owed(stage, len(plan))
+    return [row for row in rows if isinstance(row, Run)]
+
+
+def list_work(stage: Stage, model: str) -> Worklist[Episode, Playing]:
+    return Worklist(stage, {Run: "runs.jsonl", Refused: "refused.jsonl"}, lambda episode: episode.id,
+                    lambda row: row.id, refuse, lambda stage: open_playing(stage, model), play_and_save)
+
+
+def refuse(episode: Episode, reason: str, detail: str) -> Refused:
+    return Refused(id=episode.id, model=episode.model, task=episode.task_id, run=episode.run, reason=reason,
+                   detail=detail)
 
 
 def scores(stage: Stage) -> "pd.DataFrame":
@@ -186,41 +260,70 @@ def scores(stage: Stage) -> "pd.DataFrame":
     return table.astype({"score_best": float, "score_last": float})
 
 
+def comparable(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of the tasks that every model has played: a run that the kit could not play is no model's failure."""
+    played = table.groupby("task")["model"].nunique()
+    return table[table["task"].isin(played[played == table["model"].nunique()].index)]
+
+
 def aup(stage: Stage) -> Aup:
     """AUP of the pool base, student, teacher and the tasks' baseline. It has a meaning only in this pool."""
-    return compute_aup(scores(stage))
+    return compute_aup(comparable(scores(stage)))
 
 
 def difference(stage: Stage) -> Interval:
     """AUP of the student minus AUP of the base, with a 95 % bootstrap interval over tasks and runs."""
-    return bootstrap_aup_difference(scores(stage), *COMPARED, kind="last", seed=stage.seed)
+    return bootstrap_aup_difference(comparable(scores(stage)), *COMPARED, kind="last", seed=stage.seed)
+
+
+def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """(runs, valid ones, lost by exit status or reason, owed by reason): the last three add up to the first."""
+    runs, refused, owed = read_runs(stage), read_refused(stage), count_owed(stage)
+    lost: dict[str, int] = {}
+    for run in runs:
+        if not run.valid:
+            status = run.exit_status.split(" ")[0]
+            lost[status] = lost.get(status, 0) + 1
+    lost = dict(sorted(lost.items())) | count_reasons(refused)
+    return len(runs) + len(refused) + sum(owed.values()), sum(run.valid for run in runs), lost, owed
+
+
+def read_runs(stage: Stage) -> list[Run]:
+    return read_records(stage.dir / "runs.jsonl", Run)
+
+
+def read_refused(stage: Stage) -> list[Refused]:
+    return read_records(stage.dir / "refused.jsonl", Refused)
 
 
 def check(stage: Stage) -> None:
-    """Every planned run is there once, and no invalid run carries a final score."""
-    table, plan = scores(stage), plan_episodes(stage)
-    if len(table) != len(plan) or table.duplicated(["model", "task", "run"]).any():
-        raise StageError(f"07_mlgym_eval: {len(table)} runs on record, {len(plan)} planned", "run the stage again")
-    if (table["valid"] & table["score_last"].isna()).any():
+    """Every planned run has one outcome, and every valid one its score."""
+    runs, refused, owed = read_runs(stage), read_refused(stage), read_owed(stage)
+    found = [row.id for row in [*runs, *refused]] + list(owed)
+    if sorted(found) != sorted(episode.id for episode in plan_episodes(stage)):
+        raise StageError(f"07_mlgym_eval: {len(found)} runs on record, {len(plan_episodes(stage))} planned",
+                         "run the stage again")
+    if any(run.valid and run.score_last is None for run in runs):
         raise StageError("07_mlgym_eval: a valid run has no score", "look at runs.jsonl and report this")
 
 
-def finish(stage: Stage) -> dict:
+@under_lock
+def finish(stage: Stage) -> dict[str, Any]:
     """Write scores.csv, aup.json and the completion record. Invalid runs are counted as lost, by exit status."""
     table, measured, interval = scores(stage), aup(stage), difference(stage)
-    table.to_csv(stage.dir / "scores.csv", index=False)
+    write_text(stage.dir / "scores.csv", table.to_csv(index=False))
     write_json(stage.dir / "aup.json", to_plain(asdict(measured)) | {
         "difference": {"models": list(COMPARED), **asdict(interval)},
     })
-    lost = table.loc[~table["valid"], "exit_status"].str.split(" ").str[0].value_counts().sort_index()
-    metrics = {f"valid_{name}": float(rows["valid"].mean()) for name, rows in table.groupby("model", sort=False)}
-    return stage.finish(
-        requested=len(table), kept=int(table["valid"].sum()), lost={str(k): int(v) for k, v in lost.items()},
-        metrics=metrics | {"aup_difference": interval.value},
-    )
+    requested, kept, lost, owed = funnel(stage)
+    metrics: dict[str, Any] = {f"valid_{name}": float(rows["valid"].mean())
+                               for name, rows in table.groupby("model", sort=False)}
+    metrics |= {"aup_difference": interval.value,
+                "tasks_left_out": sorted(set(table["task"]) - set(comparable(table)["task"]))}
+    return stage.finish(requested, kept, lost, metrics, owed=owed)
 
 
-def to_plain(value: object) -> object:
+def to_plain(value: Any) -> Any:
     """numpy arrays as lists, all the way down, for JSON."""
     if isinstance(value, np.ndarray):
         return value.tolist()

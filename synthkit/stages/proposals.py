@@ -1,7 +1,9 @@
 """From one topic to a task on a real dataset: two questions to the teacher, and the checks between and after them."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,13 +64,14 @@ class Proposal(BaseModel):
 
 
 class Rejected(BaseModel):
-    """A topic for which no task could be made, and why."""
+    """A topic for which no task could be made, and why; of one that another task already says, the proposal too."""
 
     topic_id: str
     title: str
     reason: str
     detail: str
     named: str | None = None
+    proposal: Proposal | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Desk:
     stage: Stage
     client: ChatClient
     library: Library
-    tables: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    tables: ThreadPoolExecutor
 
 
 def params_of(stage: Stage) -> DatasetsParams:
@@ -89,11 +92,13 @@ def params_of(stage: Stage) -> DatasetsParams:
     return stage.params
 
 
-def open_desk(stage: Stage) -> Desk:
+@contextmanager
+def open_desk(stage: Stage) -> Iterator[Desk]:
     params = params_of(stage)
     client = ChatClient(params.teacher, stage.run_dir, stage.name)
-    library = Library(HubClient(params.hub), load_benchmark(params.benchmark), params, stage.dir / "downloads")
-    return Desk(stage, client, library)
+    hub, benchmark = HubClient(params.hub), load_benchmark(params.benchmark)
+    with ThreadPoolExecutor(1) as tables:
+        yield Desk(stage, client, Library(hub, benchmark, params, stage.dir / "downloads", tables), tables)
 
 
 def build_proposal_prompt(topic: Topic) -> list[dict[str, str]]:
@@ -109,20 +114,17 @@ def build_plan_prompt(stage: Stage, topic: Topic, source: Source) -> list[dict[s
 
 
 def propose(desk: Desk, topic: Topic) -> Proposal | Rejected:
-    """All of a topic's way from the first question to its files."""
-    named: str | None = None
+    """All of a topic's way from the first question to its files. Raises ReplyError for a reply that cannot be used."""
+    proposal, replies = ask(desk, topic, build_proposal_prompt(topic), DatasetProposal)
+    named = proposal.dataset_id
     try:
-        proposal, replies = ask(desk, topic, build_proposal_prompt(topic), DatasetProposal)
-        named = proposal.dataset_id
         found = desk.library.find(proposal)
         messages = desk.tables.submit(build_plan_prompt, desk.stage, topic, found.source).result()
         plan, more = ask(desk, topic, messages, TaskPlan)
         origin = build_origin(desk.stage, desk.client, [*replies, *more])
         return desk.tables.submit(make_task, desk.stage, topic, named, found, plan, origin).result()
-    except HubError as error:
+    except (HubError, ReplyError) as error:
         return Rejected(topic_id=topic.id, title=topic.title, reason=error.reason, detail=error.cause, named=named)
-    except ReplyError as error:
-        return Rejected(topic_id=topic.id, title=topic.title, reason="bad_reply", detail=error.cause, named=named)
 
 
 def ask(desk: Desk, topic: Topic, messages: list[dict[str, str]], form: type[M]) -> tuple[M, list[Reply]]:

@@ -11,8 +11,8 @@ from synthkit.core.params import TrajectoriesParams
 
 # What ends an episode so that its record teaches something wrong, whatever was handed in at that moment.
 BROKEN_ENDINGS = {"exit_format": "format_exit", "exit_context": "context_exit", "exit_api": "api_exit",
-                  "exit_cost": "cost_exit", "exit_time": "time_exit", "exit_cpu": "time_exit",
-                  "early_exit": "early_exit"}
+                  "exit_error": "error_exit", "exit_cost": "cost_exit", "exit_time": "time_exit",
+                  "exit_cpu": "time_exit", "early_exit": "early_exit"}
 FAILED_ENDINGS = {"submission_not_found": "no_submission", "evaluation_format_error": "bad_submission",
                   "EvaluationTimeout": "evaluation_timeout", "skipped": "gave_up", "exit_forfeit": "gave_up"}
 
@@ -20,7 +20,7 @@ FAILED_ENDINGS = {"submission_not_found": "no_submission", "evaluation_format_er
 class Rollout(BaseModel):
     """One episode: `score` is on the private rows, `validated` the last score on the public ones.
 
-    `words` is a hash of the conversation, `reason` says why it was refused.
+    `words` is a hash of the conversation, `reason` says why it was refused; `fault` why it could not be played.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Rollout(BaseModel):
     tokens_out: int
     usd: float
     words: str
+    fault: str | None = None
     kept: bool = False
     reason: str | None = None
 
@@ -62,6 +63,8 @@ def judge_rollouts(rows: list[Rollout], params: TrajectoriesParams) -> list[Roll
 
 def find_fault(row: Rollout, params: TrajectoriesParams) -> str | None:
     """Why a rollout is not worth learning from; None when it is."""
+    if row.fault:
+        return row.fault
     for ending, reason in BROKEN_ENDINGS.items():
         if ending in row.exit_status:
             return reason

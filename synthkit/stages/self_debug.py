@@ -5,17 +5,19 @@ code stage; after k tries the task is discarded). p_debug, k and the gates are n
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import BaseModel
 
 from synthkit.core.errors import StageError
-from synthkit.core.executor import map_items
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import SelfDebugParams
+from synthkit.core.progress import Progress, show_progress
 from synthkit.core.records import append_record, read_records, write_records
-from synthkit.core.runs import Stage
+from synthkit.core.runs import Stage, under_lock
+from synthkit.core.worklist import Worklist, check_owed, count_owed
 from synthkit.gym.config import Origin
 from synthkit.gym.task import Task, list_tasks
 from synthkit.stages.attempts import (
@@ -32,7 +34,6 @@ from synthkit.stages.drafting import Draft, build_meta, write_draft
 from synthkit.stages.gates import GATES
 from synthkit.stages.losses import count_reasons
 from synthkit.stages.origins import build_origin
-from synthkit.stages.progress import Progress, follow
 from synthkit.stages.proposals import Proposal
 from synthkit.stages.trial import Difficulty, Scores
 
@@ -58,7 +59,10 @@ class Verified(BaseModel):
 
 
 class Rejected(BaseModel):
-    """A task that no try could make pass; gate, reason and evidence are the last try's."""
+    """A task that no try could make pass; gate, reason and evidence are the last try's.
+
+    The gate is empty where it was no gate that refused: `kit_fault`, `sandbox_died`.
+    """
 
     task_id: str
     title: str
@@ -87,10 +91,11 @@ def load_jobs(stage: Stage) -> list[Job]:
     return [Job(by_id[draft.task_id], draft, tuple(past.get(draft.task_id, ()))) for draft in load_inputs(stage)]
 
 
-def open_shop(stage: Stage, record: Callable[[Attempt], None]) -> Shop:
+@contextmanager
+def open_shop(stage: Stage) -> Iterator[Shop]:
     params = params_of(stage)
-    client = ChatClient(params.teacher, stage.run_dir, stage.name)
-    return Shop(stage, params, client, stage.input("02_datasets") / "data", record)
+    client = ChatClient(params.teacher, stage.run_dir, stage.name, sender=stage.sender)
+    yield Shop(stage, params, client, stage.input("02_datasets") / "data")
 
 
 def show_prompt(stage: Stage, draft: Draft) -> list[dict[str, str]]:
@@ -103,39 +108,39 @@ def show_prompt(stage: Stage, draft: Draft) -> list[dict[str, str]]:
     return build_repair_prompt(params_of(stage), job, stage.input("02_datasets") / "data", failed)
 
 
+@under_lock
 def preview(stage: Stage, n: int = 2) -> list[dict[str, Any]]:
     """The first try at the first `n` drafts, as rows, nothing recorded."""
-    shop = open_shop(stage, lambda attempt: None)
-    return [flatten(try_code(shop, job, job.draft.code, "draft", 1)) for job in load_jobs(stage)[:n]]
+    with open_shop(stage) as shop:
+        return [flatten(try_code(shop, job, job.draft.code, "draft", 1)) for job in load_jobs(stage)[:n]]
 
 
+@under_lock
 def run(stage: Stage, progress: Progress | None = None) -> list[Verified]:
     """Bring each draft through the gates, or discard it after `max_tries`; every attempt is kept. Resumable."""
-    jobs = load_jobs(stage)
-    verified, rejected = read_verified(stage), read_rejected(stage)
-    done = {row.task_id for row in [*verified, *rejected]}
-    left = [job for job in jobs if job.draft.task_id not in done]
-    if left:
-        shop = open_shop(stage, lambda attempt: append_record(stage.dir / "attempts.jsonl", attempt))
-        results = map_items(lambda job: debug_task(shop, job), left, shop.params.workers)
-        for _, result in follow(progress, results, total=len(jobs), done=len(done)):
-            if isinstance(result, Exception):
-                raise result
-            append_record(stage.dir / file_of(result), result)
-            (verified if isinstance(result, Verified) else rejected).append(result)
-    sort_records(stage, verified, rejected)
+    jobs = sorted(load_jobs(stage), key=name_job)
+    work = list_work(stage)
+    with show_progress(progress, len(jobs)) as advance:
+        rows = work.work_off(jobs, params_of(stage).workers, advance)
+    work.rewrite(rows.values())
+    write_records(stage.dir / "attempts.jsonl", sorted(read_attempts(stage), key=lambda a: (a.task_id, a.number)))
+    check_owed(stage, len(jobs))
     return read_verified(stage)
 
 
-def file_of(row: Verified | Rejected) -> str:
-    return "verified.jsonl" if isinstance(row, Verified) else "rejected.jsonl"
+def list_work(stage: Stage) -> Worklist[Job, Shop]:
+    return Worklist(stage, {Verified: "verified.jsonl", Rejected: "rejected.jsonl"}, name_job, lambda row: row.task_id,
+                    refuse, open_shop, debug_task,
+                    lambda stage, job: [stage.input("02_datasets") / "data" / job.draft.task_id])
 
 
-def sort_records(stage: Stage, verified: list[Verified], rejected: list[Rejected]) -> None:
-    """Rewrite the record files in a fixed order, so that it does not show who finished first."""
-    write_records(stage.dir / "verified.jsonl", sorted(verified, key=lambda row: row.task_id))
-    write_records(stage.dir / "rejected.jsonl", sorted(rejected, key=lambda row: row.task_id))
-    write_records(stage.dir / "attempts.jsonl", sorted(read_attempts(stage), key=lambda a: (a.task_id, a.number)))
+def name_job(job: Job) -> str:
+    return job.draft.task_id
+
+
+def refuse(job: Job, reason: str, detail: str) -> Rejected:
+    return Rejected(task_id=job.draft.task_id, title=job.draft.title, attempts=len(job.past), gate="", reason=reason,
+                    evidence=detail)
 
 
 def debug_task(shop: Shop, job: Job) -> Verified | Rejected:
@@ -145,7 +150,7 @@ def debug_task(shop: Shop, job: Job) -> Verified | Rejected:
         if attempts and is_spent(shop.params, attempts):
             return discard(job, attempts)
         attempts.append(next_attempt(shop, job, attempts))
-        shop.record(attempts[-1])
+        append_record(shop.stage.dir / "attempts.jsonl", attempts[-1])
     return publish(shop, job, attempts)
 
 
@@ -214,9 +219,9 @@ def read_rejected(stage: Stage) -> list[Rejected]:
     return read_records(stage.dir / "rejected.jsonl", Rejected)
 
 
-def funnel(stage: Stage) -> tuple[int, int, dict[str, int]]:
-    """(drafts, verified, lost by the reason of the last try): the three add up."""
-    return len(load_inputs(stage)), len(read_verified(stage)), count_reasons(read_rejected(stage))
+def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """(drafts, verified, lost by the reason of the last try, owed by reason): the last three add up to the first."""
+    return len(load_inputs(stage)), len(read_verified(stage)), count_reasons(read_rejected(stage)), count_owed(stage)
 
 
 def count_gates(stage: Stage) -> list[dict[str, Any]]:
@@ -245,11 +250,11 @@ def count_gates(stage: Stage) -> list[dict[str, Any]]:
 
 def check(stage: Stage) -> None:
     """Each draft has one outcome, and each verified task loads, carries its scores and hides its answers."""
-    requested, kept, lost = funnel(stage)
+    requested, kept, lost, owed = funnel(stage)
     if not kept:
         raise StageError(f"04_self_debug: no task passed the gates; lost: {lost}",
                          "look at 04_self_debug/attempts.jsonl")
-    if kept + sum(lost.values()) != requested:
+    if kept + sum(lost.values()) + sum(owed.values()) != requested:
         raise StageError(f"04_self_debug: {requested} drafts, but {kept} verified and {sum(lost.values())} rejected",
                          "run the stage again")
     root = stage.dir / "tasks"
@@ -262,10 +267,12 @@ def check(stage: Stage) -> None:
                              "set resume to never and run again")
 
 
+@under_lock
 def finish(stage: Stage) -> dict[str, Any]:
     """Write the completion record: tasks saved by the loop, and how often each gate refused."""
     verified = read_verified(stage)
     refused = Counter(attempt.gate for attempt in read_attempts(stage) if attempt.gate)
     metrics = {"saved": sum(row.saved for row in verified), "datasets": len({row.dataset_id for row in verified}),
                "attempts": len(read_attempts(stage)), "refused_by_gate": dict(sorted(refused.items()))}
-    return stage.finish(*funnel(stage), metrics=metrics)
+    requested, kept, lost, owed = funnel(stage)
+    return stage.finish(requested, kept, lost, metrics, owed=owed)

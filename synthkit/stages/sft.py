@@ -6,6 +6,7 @@ rate, epochs, batch and loss mask are not disclosed there and are parameters wit
 """
 
 import json
+import math
 import os
 import shutil
 import time
@@ -17,14 +18,16 @@ from pydantic import BaseModel, Field
 
 from synthkit.core.errors import StageError
 from synthkit.core.params import SftParams
-from synthkit.core.records import append_record, read_records
-from synthkit.core.runs import Stage
+from synthkit.core.progress import Progress, show_progress
+from synthkit.core.records import append_record, read_records, write_text
+from synthkit.core.runs import Stage, under_lock
 from synthkit.stages.student import build_student
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
+STATE = "trainer_state.json"
 WORLD = int(os.environ.get("WORLD_SIZE", "1"))
 FIELDS = {"loss": "loss", "learning_rate": "learning_rate", "mean_token_accuracy": "mean_token_accuracy"}
 
@@ -62,6 +65,17 @@ def as_messages(row: Row) -> list[dict[str, str]]:
     return [m.model_dump() for m in row.messages]
 
 
+def show_prompt(stage: Stage, row: Row) -> list[dict[str, str]]:
+    """The conversation of one row, as the model is trained on it."""
+    return as_messages(row)
+
+
+def preview(stage: Stage, n: int = 1) -> "list[pd.DataFrame]":
+    """The first `n` rows by turn: how many tokens each has, and how many of them carry loss. Nothing is written."""
+    _, tokenizer = prepare_student(stage)
+    return [show_row(row, tokenizer, params_of(stage).max_length) for row in load_inputs(stage)[:n]]
+
+
 def show_row(row: Row, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> "pd.DataFrame":
     """One training row by turn: tokens, and how many of them carry loss. What the model is taught, exactly."""
     import pandas as pd
@@ -97,26 +111,56 @@ def params_of(stage: Stage) -> SftParams:
     return stage.params
 
 
-def run(stage: Stage, progress: Callable[[str], None] | None = None) -> Path:
+@under_lock
+def run(stage: Stage, progress: Progress | None = None) -> Path:
     """Train and save `base/` and `student/`. A finished student is kept; a cut-off training resumes its checkpoint."""
     student_dir = stage.dir / "student"
     if (student_dir / "config.json").exists():
         return student_dir
+    stage.reopen()
     params, rows = params_of(stage), load_inputs(stage)
     model, tokenizer = prepare_student(stage)
     check_mask(rows, tokenizer, params.max_length)
     save_base(stage, model, tokenizer)
-    trainer = build_trainer(stage, model, tokenizer, rows, progress)
-    checkpoints = sorted((stage.dir / "checkpoints").glob("checkpoint-*"))
-    started = time.monotonic()
-    result = trainer.train(resume_from_checkpoint=bool(checkpoints) or None)
-    seconds = time.monotonic() - started
-    save_student(stage, trainer, tokenizer)
+    steps = count_steps(params, len(rows))
+    checkpoint, done = find_checkpoint(stage)
+    with show_progress(progress, steps, done) as advance:
+        trainer = build_trainer(stage, model, tokenizer, rows, advance)
+        started = time.monotonic()
+        result = trainer.train(resume_from_checkpoint=checkpoint)
+        seconds = time.monotonic() - started
     append_record(stage.dir / "training_log.jsonl", {
         "step": result.global_step, "seconds": round(seconds, 1), "train_loss": result.training_loss,
     })
+    save_student(stage, trainer, tokenizer)
     shutil.rmtree(stage.dir / "checkpoints", ignore_errors=True)
     return student_dir
+
+
+def count_steps(params: SftParams, n_rows: int) -> int:
+    """Optimizer steps of the whole training, as the trainer counts them."""
+    batches = math.ceil(n_rows / (params.batch_size * WORLD))
+    return math.ceil(max(1, math.ceil(batches / params.gradient_accumulation)) * params.epochs)
+
+
+def find_checkpoint(stage: Stage) -> tuple[str | None, int]:
+    """The newest checkpoint that is whole, and its step; (None, 0) to start from the beginning.
+
+    The trainer writes its state last, so a folder without it is what a kill left of one.
+    """
+    whole = [path for path in (stage.dir / "checkpoints").glob("checkpoint-*") if is_json(path / STATE)]
+    if not whole:
+        return None, 0
+    newest = max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    return str(newest), int(newest.name.removeprefix("checkpoint-"))
+
+
+def is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def check_mask(rows: list[Row], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> None:
@@ -130,7 +174,7 @@ def check_mask(rows: list[Row], tokenizer: "PreTrainedTokenizerBase", max_length
             )
 
 
-def build_trainer(stage: Stage, model: Any, tokenizer: Any, rows: list[Row], progress: Callable | None) -> Any:
+def build_trainer(stage: Stage, model: Any, tokenizer: Any, rows: list[Row], advance: Callable[[int], Any]) -> Any:
     """TRL's SFTTrainer with assistant-only loss, LoRA when asked for, and a log that we keep ourselves."""
     from datasets import Dataset
     from trl import SFTTrainer
@@ -139,7 +183,7 @@ def build_trainer(stage: Stage, model: Any, tokenizer: Any, rows: list[Row], pro
     data = Dataset.from_list([{"messages": as_messages(r)} for r in rows])
     trainer = SFTTrainer(
         model=model, args=trainer_config(stage, len(rows)), train_dataset=data, processing_class=tokenizer,
-        peft_config=lora_config(params), callbacks=[log_callback(stage, progress)],
+        peft_config=lora_config(params), callbacks=[log_callback(stage, advance)],
     )
     return trainer
 
@@ -150,6 +194,9 @@ def trainer_config(stage: Stage, n_rows: int) -> Any:
 
     params, cuda = params_of(stage), torch.cuda.is_available()
     steps_an_epoch = max(1, n_rows // (params.batch_size * params.gradient_accumulation * WORLD))
+    logged = max(1, steps_an_epoch // 8)
+    # Saved where it is logged: the mean that is logged next does not begin anew in a training that was taken up again.
+    saved = logged * math.ceil(max(20, steps_an_epoch) / logged)
     return SFTConfig(
         output_dir=str(stage.dir / "checkpoints"), max_length=params.max_length, assistant_only_loss=True,
         num_train_epochs=params.epochs, learning_rate=params.learning_rate,
@@ -157,8 +204,8 @@ def trainer_config(stage: Stage, n_rows: int) -> Any:
         per_device_train_batch_size=params.batch_size, gradient_accumulation_steps=params.gradient_accumulation,
         train_sampling_strategy="group_by_length", max_grad_norm=1.0, weight_decay=0.01, adam_beta2=0.95,
         bf16=params.bf16, use_cpu=not cuda, activation_checkpointing=params.from_scratch is None,
-        save_strategy="steps", save_steps=max(20, steps_an_epoch), save_total_limit=1,
-        logging_steps=max(1, steps_an_epoch // 8), logging_first_step=True, disable_tqdm=True, report_to="none",
+        save_strategy="steps", save_steps=saved, save_total_limit=1,
+        logging_steps=logged, logging_first_step=True, disable_tqdm=True, report_to="none",
         seed=params.seed, data_seed=params.seed, dataloader_pin_memory=cuda,
     )
 
@@ -174,18 +221,19 @@ def lora_config(params: SftParams) -> Any:
     )
 
 
-def log_callback(stage: Stage, progress: Callable[[str], None] | None) -> Any:
+def log_callback(stage: Stage, advance: Callable[[int], Any]) -> Any:
     """Each of the trainer's log lines becomes a record, so that the curve survives an interruption."""
     from transformers import TrainerCallback
 
     class Log(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kw: Any) -> None:
             row = {new: logs[old] for old, new in FIELDS.items() if logs and old in logs}
-            if "loss" not in row:
-                return
-            append_record(stage.dir / "training_log.jsonl", {"step": state.global_step, "epoch": state.epoch, **row})
-            if progress:
-                progress(f"step {state.global_step}/{state.max_steps} loss {row['loss']:.3f}")
+            if "loss" in row:
+                path = stage.dir / "training_log.jsonl"
+                append_record(path, {"step": state.global_step, "epoch": state.epoch, **row})
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kw: Any) -> None:
+            advance(1)
 
     return Log()
 
@@ -195,7 +243,7 @@ def save_base(stage: Stage, model: Any, tokenizer: Any) -> None:
     folder = stage.dir / "base"
     folder.mkdir(parents=True, exist_ok=True)
     if params_of(stage).from_scratch is None:
-        (folder / "model_id.json").write_text(json.dumps({"model": params_of(stage).model}))
+        write_text(folder / "model_id.json", json.dumps({"model": params_of(stage).model}))
         return
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -221,6 +269,12 @@ def read_log(stage: Stage) -> "pd.DataFrame":
     return pd.DataFrame(rows).drop_duplicates("step", keep="last").reset_index(drop=True)
 
 
+def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """(rows, rows trained on, lost by reason, owed by reason): every row is trained on."""
+    rows = len(load_inputs(stage))
+    return rows, rows, {}, {}
+
+
 def check(stage: Stage) -> None:
     """The training must have lowered the loss, and the saved student must exist."""
     log = read_log(stage)
@@ -233,6 +287,7 @@ def check(stage: Stage) -> None:
         )
 
 
+@under_lock
 def finish(stage: Stage) -> dict:
     """Write the completion record: rows trained on, last loss and token accuracy, seconds of training."""
     rows, log = load_inputs(stage), read_log(stage)
@@ -242,4 +297,5 @@ def finish(stage: Stage) -> dict:
         "first_loss": float(log["loss"].iloc[0]), "last_loss": float(log["loss"].iloc[-1]),
         "last_token_accuracy": float(log["mean_token_accuracy"].iloc[-1]),
     }
-    return stage.finish(requested=len(rows), kept=len(rows), lost={}, metrics=metrics)
+    requested, kept, lost, owed = funnel(stage)
+    return stage.finish(requested, kept, lost, metrics, owed=owed)

@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +38,14 @@ class Found:
 
 
 class Library:
-    """The sources of a stage. Safe for threads: one that wants what another is just fetching waits for it."""
+    """The sources of a stage. Safe for threads: one that wants what another is just fetching waits for it.
 
-    def __init__(self, hub: HubClient, benchmark: Benchmark, params: DatasetsParams, downloads: Path):
-        self.hub, self.benchmark, self.params, self.downloads = hub, benchmark, params, downloads
+    Files are read as tables in the one thread of `tables`, so nothing that runs there may ask for a source.
+    """
+
+    def __init__(self, hub: HubClient, benchmark: Benchmark, params: DatasetsParams, downloads: Path,
+                 tables: ThreadPoolExecutor):
+        self.hub, self.benchmark, self.params, self.downloads, self.tables = hub, benchmark, params, downloads, tables
         self.checked: dict[str, DatasetInfo | HubError] = {}
         self.open: OrderedDict[str, Source] = OrderedDict()
         self.locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -80,15 +85,19 @@ class Library:
             outcome = self.checked[dataset_id]
             if isinstance(outcome, HubError):
                 raise HubError(outcome.reason, outcome.cause)
-            return self.open_source(outcome)
+            return self.tables.submit(self.open_source, outcome).result()
 
     def check(self, dataset_id: str) -> DatasetInfo:
         self.benchmark.check_id(dataset_id)
         params = self.params
         info = self.hub.verify(dataset_id, params.licences, params.unknown_licence, params.max_download_mb)
         info = self.hub.fetch(info, self.downloads)
-        self.benchmark.check_rows(self.open_source(info).frame)
+        self.tables.submit(self.check_rows, info).result()
         return info
+
+    def check_rows(self, info: DatasetInfo) -> None:
+        """Read the dataset. Raises HubError when it cannot be read, or holds rows of the benchmark."""
+        self.benchmark.check_rows(self.open_source(info).frame)
 
     def open_source(self, info: DatasetInfo) -> Source:
         """The table from memory, or else from its files."""

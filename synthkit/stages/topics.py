@@ -1,23 +1,26 @@
 """Stage 01: sample machine-learning topics from the teacher, evenly over a grid, without near-duplicates.
 
 Source: paper, stage 1 (about 1,000 topics); its prompt, its duplicate control and its temperature are not disclosed.
-What was asked and answered lies in batches.jsonl; topics and rejections follow from it, so a resumed run and an
-unresumed one are the same.
+What was asked and answered lies in batches.jsonl; topics and rejections follow from it, so an interrupted run gives the
+same files as an uninterrupted one. Its items are requests: one that is owed ends the sampling with its round, since
+later requests depend on what it brings.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from synthkit.core.errors import ReplyError, StageError
-from synthkit.core.executor import map_items
+from synthkit.core.errors import StageError
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import TopicsParams
+from synthkit.core.progress import Progress, show_progress
 from synthkit.core.prompts import render_messages
-from synthkit.core.records import append_record, read_records, write_records
-from synthkit.core.runs import Stage
+from synthkit.core.records import read_records, write_records
+from synthkit.core.runs import Stage, under_lock
+from synthkit.core.worklist import Worklist, count_owed
 from synthkit.stages.grid import Cell, Grid, deal_cells, read_grid
 from synthkit.stages.harvest import Batch, Harvest, Topic, TopicBatch, collect
-from synthkit.stages.progress import Progress, follow
 from synthkit.stages.seeds import derive_random, derive_seed
 
 ROUNDS = 8  # Requests of a round go out together; they see what the rounds before found, so there must be several.
@@ -48,9 +51,11 @@ def show_prompt(stage: Stage) -> list[dict[str, str]]:
     return build_prompt(stage, plan_first(stage), [])
 
 
+@under_lock
 def preview(stage: Stage) -> list[dict[str, Any]]:
     """What comes of the first request, as rows, nothing recorded; the full run then has the reply for nothing."""
-    batch = ask_batch(stage, open_client(stage), plan_first(stage), [])
+    with open_asking(stage) as asking:
+        batch = ask_batch(asking, plan_first(stage))
     return [topic.model_dump() for topic in collect([batch], params_of(stage).similarity, Harvest()).topics]
 
 
@@ -58,42 +63,68 @@ def plan_first(stage: Stage) -> Batch:
     return plan_round(stage, read_grid(params_of(stage).grid), [], Harvest())[0]
 
 
-def open_client(stage: Stage) -> ChatClient:
-    return ChatClient(params_of(stage).teacher, stage.run_dir, stage.name)
+@dataclass(frozen=True)
+class Asking:
+    """What the requests of a round share: the teacher, and the titles that there are already."""
+
+    stage: Stage
+    client: ChatClient
+    taken: list[str]
 
 
+@contextmanager
+def open_asking(stage: Stage, taken: list[str] | None = None) -> Iterator[Asking]:
+    yield Asking(stage, ChatClient(params_of(stage).teacher, stage.run_dir, stage.name), taken or [])
+
+
+@under_lock
 def run(stage: Stage, progress: Progress | None = None) -> list[Topic]:
     """Ask until there are `n_topics`, or `max_idle_batches` in a row brought nothing new. Resumable at any point."""
-    params = params_of(stage)
     batches: list[Batch] = []
     harvest = Harvest()
-    for _ in follow(progress, sample_topics(stage, batches, harvest), total=params.n_topics):
-        pass
-    write_records(stage.dir / "batches.jsonl", batches)
+    with show_progress(progress, params_of(stage).n_topics) as advance:
+        for _ in sample_topics(stage, batches, harvest):
+            advance(1)
+    list_work(stage, []).rewrite(batches)
     write_records(stage.dir / "topics.jsonl", harvest.topics)
     write_records(stage.dir / "rejected.jsonl", harvest.rejected)
+    requested, _, _, owed = funnel(stage)
+    stage.check_owed(requested, owed)
     return harvest.topics
+
+
+def list_work(stage: Stage, taken: list[str]) -> Worklist[Batch, Asking]:
+    return Worklist(stage, {Batch: "batches.jsonl"}, name_batch, name_batch, refuse,
+                    lambda stage: open_asking(stage, taken), ask_batch)
+
+
+def name_batch(batch: Batch) -> str:
+    return f"{batch.number:06d}"
+
+
+def refuse(batch: Batch, reason: str, detail: str) -> Batch:
+    """A request that brought nothing: its cells count as lost for this reason."""
+    return batch.model_copy(update={"reason": reason, "detail": detail})
 
 
 def sample_topics(stage: Stage, batches: list[Batch], harvest: Harvest) -> Iterator[Topic]:
     """Round by round, fill `batches` and `harvest`; yields each topic that was kept.
 
-    What batches.jsonl holds is not asked again.
+    What batches.jsonl holds is not asked again. Ends with a round that leaves a request owed.
     """
     params, grid = params_of(stage), read_grid(params_of(stage).grid)
-    known = {batch.number: batch for batch in read_records(stage.dir / "batches.jsonl", Batch)}
-    client: ChatClient | None = None
     while len(harvest.topics) < params.n_topics and harvest.idle < params.max_idle_batches:
         planned = plan_round(stage, grid, batches, harvest)
-        missing = [batch for batch in planned if batch.number not in known]
-        if missing:
-            client = client or open_client(stage)
-            known |= ask_round(stage, client, missing, [topic.title for topic in harvest.topics])
+        work = list_work(stage, [topic.title for topic in harvest.topics])
+        known = {int(key): batch for key, batch in work.work_off(planned, params.teacher.concurrency).items()}
         check_same_cells(planned, known)
         before = len(harvest.topics)
-        batches += [known[batch.number] for batch in planned]
-        collect(batches[-len(planned):], params.similarity, harvest)
+        answered = [known[batch.number] for batch in planned if batch.number in known]
+        batches += answered
+        collect(answered, params.similarity, harvest)
         yield from harvest.topics[before:]
+        if len(answered) < len(planned):
+            return
 
 
 def plan_round(stage: Stage, grid: Grid, batches: list[Batch], harvest: Harvest) -> list[Batch]:
@@ -107,35 +138,17 @@ def plan_round(stage: Stage, grid: Grid, batches: list[Batch], harvest: Harvest)
     return [Batch(number=len(batches) + 1 + k, cells=chunk) for k, chunk in enumerate(chunks)]
 
 
-def ask_round(stage: Stage, client: ChatClient, planned: list[Batch], taken: list[str]) -> dict[int, Batch]:
-    """Ask for all batches of a round together and keep each reply as it comes."""
-    answered = {}
-
-    def ask(batch: Batch) -> Batch:
-        return ask_batch(stage, client, batch, taken)
-
-    for planned_batch, result in map_items(ask, planned, params_of(stage).teacher.concurrency):
-        if isinstance(result, Exception):
-            raise result
-        append_record(stage.dir / "batches.jsonl", result)
-        answered[planned_batch.number] = result
-    return answered
-
-
-def ask_batch(stage: Stage, client: ChatClient, batch: Batch, taken: list[str]) -> Batch:
-    """One request. A reply that does not follow the form is a batch without ideas."""
-    messages = build_prompt(stage, batch, taken)
-    try:
-        reply, _ = client.ask(messages, TopicBatch, sample=batch.number,
-                              seed=derive_seed(stage.seed, "topics", batch.number))
-    except ReplyError as error:
-        return batch.model_copy(update={"error": error.cause})
+def ask_batch(asking: Asking, batch: Batch) -> Batch:
+    """One request. Raises ReplyError for a reply that cannot be used."""
+    stage, messages = asking.stage, build_prompt(asking.stage, batch, asking.taken)
+    reply, _ = asking.client.ask(messages, TopicBatch, sample=batch.number,
+                                 seed=derive_seed(stage.seed, "topics", batch.number))
     return batch.model_copy(update={"ideas": reply.topics[:len(batch.cells)]})
 
 
 def check_same_cells(planned: list[Batch], known: dict[int, Batch]) -> None:
     for batch in planned:
-        if known[batch.number].cells != batch.cells:
+        if batch.number in known and known[batch.number].cells != batch.cells:
             raise StageError("01_topics: the grid was changed since this run began",
                              "set resume to never, so that the old topics are archived, or restore the grid")
 
@@ -157,10 +170,14 @@ def harvest_of(stage: Stage) -> Harvest:
     return collect(read_batches(stage), params_of(stage).similarity, Harvest())
 
 
-def funnel(stage: Stage) -> tuple[int, int, dict[str, int]]:
-    """(topics asked for, kept, lost by reason): the three add up."""
-    harvest = harvest_of(stage)
-    return harvest.requested, len(harvest.topics), harvest.lost
+def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """(topics asked for, kept, lost by reason, owed by reason): kept, lost and owed add up to the first.
+
+    A request that is owed counts with the topics that it would have asked for, up to a batch.
+    """
+    harvest, size = harvest_of(stage), params_of(stage).batch_size
+    owed = {reason: size * n for reason, n in count_owed(stage).items()}
+    return harvest.requested + sum(owed.values()), len(harvest.topics), harvest.lost, owed
 
 
 def check(stage: Stage) -> None:
@@ -175,9 +192,11 @@ def check(stage: Stage) -> None:
         raise StageError("01_topics: topics.jsonl does not follow from batches.jsonl", "run the stage again")
 
 
+@under_lock
 def finish(stage: Stage) -> dict[str, Any]:
     """Write the completion record, with the number of topics in each area."""
     areas: dict[str, int] = {}
     for topic in read_topics(stage):
         areas[topic.area] = areas.get(topic.area, 0) + 1
-    return stage.finish(*funnel(stage), metrics={"areas": areas, "batches": len(read_batches(stage))})
+    requested, kept, lost, owed = funnel(stage)
+    return stage.finish(requested, kept, lost, {"areas": areas, "batches": len(read_batches(stage))}, owed=owed)

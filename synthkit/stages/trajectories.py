@@ -6,8 +6,9 @@ tokens). The cap per task is ours. A bad rollout is a record, never a crash.
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,20 @@ from typing import Any
 from pydantic import BaseModel
 
 from synthkit.core.errors import StageError
-from synthkit.core.executor import map_items
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import TrajectoriesParams
+from synthkit.core.progress import Progress, show_progress
 from synthkit.core.prompts import hash_prompts
-from synthkit.core.records import append_record, read_records, write_records
-from synthkit.core.runs import Stage
-from synthkit.gym.agent import AGENT_PROMPTS, Agent, run_episode
+from synthkit.core.records import read_records, write_records
+from synthkit.core.runs import Stage, under_lock
+from synthkit.core.worklist import Worklist, check_owed, count_owed, read_owed, write_owed
+from synthkit.gym.agent import AGENT_PROMPTS, Agent, Save, run_episode
 from synthkit.gym.environment import Environment
 from synthkit.gym.task import Task
 from synthkit.gym.tools import list_tools
 from synthkit.gym.trajectory import Trajectory
+from synthkit.stages.episodes import play_or_go_on
 from synthkit.stages.losses import count_reasons
-from synthkit.stages.progress import Progress, follow
 from synthkit.stages.rollouts import Rollout, judge_rollouts
 from synthkit.stages.seeds import derive_seed
 from synthkit.stages.self_debug import Verified
@@ -53,13 +55,27 @@ class Row(BaseModel):
 class Job:
     """One rollout that is to be played."""
 
-    task: Task
+    task_id: str
     rollout: int
     seed: int
 
     @property
     def id(self) -> str:
-        return f"{self.task.id}/{self.rollout:03d}"
+        return f"{self.task_id}/{self.rollout:03d}"
+
+
+@dataclass(frozen=True)
+class Playing:
+    """What every rollout needs; each task is loaded once."""
+
+    stage: Stage
+    client: ChatClient
+    tasks: dict[str, Task] = field(default_factory=dict)
+
+    def task(self, task_id: str) -> Task:
+        if task_id not in self.tasks:
+            self.tasks[task_id] = load_task(self.stage, task_id)
+        return self.tasks[task_id]
 
 
 def params_of(stage: Stage) -> TrajectoriesParams:
@@ -86,60 +102,76 @@ def show_prompt(stage: Stage, row: Verified) -> Messages:
     return [*agent.messages, {"role": "user", "content": environment.describe_task()}]
 
 
+@under_lock
 def preview(stage: Stage, n: int = 1) -> list[dict[str, Any]]:
     """The first `n` rollouts as the content of their .traj files, nothing recorded."""
-    client = open_client(stage)
-    return [play(stage, client, job).to_mlgym() for job in plan_jobs(stage)[:n]]
+    with open_playing(stage) as playing:
+        return [play(playing, job).to_mlgym() for job in plan_jobs(stage)[:n]]
 
 
-def open_client(stage: Stage) -> ChatClient:
-    return ChatClient(params_of(stage).teacher, stage.run_dir, stage.name)
+@contextmanager
+def open_playing(stage: Stage) -> Iterator[Playing]:
+    yield Playing(stage, ChatClient(params_of(stage).teacher, stage.run_dir, stage.name, sender=stage.sender))
 
 
 def plan_jobs(stage: Stage) -> list[Job]:
     """Every rollout of every task, each with its own seed, in a fixed order."""
-    tasks = [load_task(stage, row.task_id) for row in load_inputs(stage)]
-    return [Job(task, k, derive_seed(stage.seed, "rollout", task.id, k))
-            for task in tasks for k in range(params_of(stage).per_task)]
+    return [Job(row.task_id, k, derive_seed(stage.seed, "rollout", row.task_id, k))
+            for row in load_inputs(stage) for k in range(params_of(stage).per_task)]
 
 
+@under_lock
 def run(stage: Stage, progress: Progress | None = None) -> list[Rollout]:
-    """Play every rollout that has no record yet, then filter them all. Resumable after any rollout."""
-    path = stage.dir / "rollouts.jsonl"
-    done = {row.id: row for row in read_rollouts(stage)}
+    """Play every rollout that has no record yet, then filter them all. Resumable after any step."""
     jobs = plan_jobs(stage)
-    left = [job for job in jobs if job.id not in done]
-    if left:
-        client = open_client(stage)
-        results = map_items(lambda job: play_and_save(stage, client, job), left, params_of(stage).workers)
-        for job, result in follow(progress, results, total=len(jobs), done=len(jobs) - len(left)):
-            if isinstance(result, Exception):
-                raise result
-            append_record(path, result)
-            done[job.id] = result
-    rows = judge_rollouts([done[job.id] for job in jobs], params_of(stage))
-    write_records(path, rows)
+    with show_progress(progress, len(jobs)) as advance:
+        found = list_work(stage).work_off(jobs, params_of(stage).workers, advance).values()
+    rows = judge_rollouts([row for row in found if isinstance(row, Rollout)], params_of(stage))
+    write_records(stage.dir / "rollouts.jsonl", rows)
     write_records(stage.dir / "refused.jsonl", [row for row in rows if not row.kept])
     write_records(stage.dir / "sft.jsonl", [build_row(stage, row) for row in rows if row.kept])
+    write_owed(stage, {row.id for row in rows})
+    check_owed(stage, len(jobs))
     return rows
 
 
-def play(stage: Stage, client: ChatClient, job: Job) -> Trajectory:
-    params = params_of(stage)
+def list_work(stage: Stage) -> Worklist[Job, Playing]:
+    return Worklist(stage, {Rollout: "rollouts.jsonl"}, lambda job: job.id, lambda row: row.id, refuse, open_playing,
+                    play_and_save, lambda stage, job: list_files(stage, job.task_id))
+
+
+def list_files(stage: Stage, task_id: str) -> list[Path]:
+    """All that a task is made of."""
+    root = stage.input("04_self_debug") / "tasks"
+    return [*root.glob(f"configs/*/{task_id}.yaml"), root / "data" / task_id]
+
+
+def refuse(job: Job, reason: str, detail: str) -> Rollout:
+    """A rollout that could not be played at all; `reason` goes before the filter's own."""
+    return Rollout(
+        id=job.id, task_id=job.task_id, rollout=job.rollout, seed=job.seed, exit_status=f"{reason}: {detail}", steps=0,
+        n_tokens=0, score=None, validated=None, baseline=None, better=False, tokens_in=0, tokens_out=0, usd=0.0,
+        words="", fault=reason)
+
+
+def play(playing: Playing, job: Job, saved: Trajectory | None = None, save: Save | None = None) -> Trajectory:
+    params, client = params_of(playing.stage), playing.client
     tools = list_tools() if params.reply_format == "tool_call" else None
     return run_episode(
-        job.task, lambda messages: client.chat(messages, sample=job.rollout, seed=job.seed, tools=tools),
+        playing.task(job.task_id),
+        lambda messages: client.chat(messages, sample=job.rollout, seed=job.seed, tools=tools),
         params.sandbox, max_steps=params.max_steps, training_timeout_s=params.training_timeout_s,
         name=params.teacher.model, seed=job.seed, reply_format=params.reply_format, time_limit_s=params.episode_s,
-        cost_limit_usd=params.episode_usd,
+        cost_limit_usd=params.episode_usd, saved=saved, save=save,
     )
 
 
-def play_and_save(stage: Stage, client: ChatClient, job: Job) -> Rollout:
-    """One episode, saved before it is recorded."""
-    trajectory = play(stage, client, job)
-    trajectory.save(folder_of(stage, job.task.id, job.rollout))
-    return summarise(job, trajectory, choose_counter(params_of(stage).tokenizer))
+def play_and_save(playing: Playing, job: Job) -> Rollout:
+    """One episode, saved after each step and as a whole before it is recorded."""
+    stage = playing.stage
+    trajectory = play_or_go_on(folder_of(stage, job.task_id, job.rollout), params_of(stage).teacher.model, job.seed,
+                               lambda saved, save: play(playing, job, saved, save))
+    return summarise(playing.task(job.task_id), job, trajectory, choose_counter(params_of(stage).tokenizer))
 
 
 def folder_of(stage: Stage, task_id: str, rollout: int) -> Path:
@@ -147,15 +179,16 @@ def folder_of(stage: Stage, task_id: str, rollout: int) -> Path:
     return stage.dir / "trajectories" / task_id / f"{rollout:03d}"
 
 
-def summarise(job: Job, trajectory: Trajectory, count_tokens: Callable[[Trajectory], int]) -> Rollout:
-    metric = str(job.task.metric)
+def summarise(task: Task, job: Job, trajectory: Trajectory, count_tokens: Callable[[Trajectory], int]) -> Rollout:
+    """An episode as a row; whether it is kept is decided when all are there."""
+    metric = str(task.metric)
     baseline = trajectory.baseline.get(metric)
     score = (trajectory.final_score or {}).get(metric)
     public = [scores.get(metric) for scores, part in zip(trajectory.scores, trajectory.parts, strict=True)
               if part == "public"]
-    sign = 1 if job.task.direction == "maximize" else -1
+    sign = 1 if task.direction == "maximize" else -1
     return Rollout(
-        id=job.id, task_id=job.task.id, rollout=job.rollout, seed=job.seed, exit_status=trajectory.exit_status,
+        id=job.id, task_id=job.task_id, rollout=job.rollout, seed=job.seed, exit_status=trajectory.exit_status,
         steps=len(trajectory.steps), n_tokens=count_tokens(trajectory), score=score,
         validated=public[-1] if public else None, baseline=baseline,
         better=score is not None and baseline is not None and sign * (score - baseline) > 0,
@@ -198,16 +231,18 @@ def read_rollouts(stage: Stage) -> list[Rollout]:
     return read_records(stage.dir / "rollouts.jsonl", Rollout)
 
 
-def funnel(stage: Stage) -> tuple[int, int, dict[str, int]]:
-    """(rollouts, kept, refused by reason): the three add up."""
-    rows = read_rollouts(stage)
-    return len(rows), sum(row.kept for row in rows), count_reasons(row for row in rows if not row.kept)
+def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """(rollouts, kept, refused by reason, owed by reason): the last three add up to the first."""
+    rows, owed = read_rollouts(stage), count_owed(stage)
+    refused = count_reasons(row for row in rows if not row.kept)
+    return len(rows) + sum(owed.values()), sum(row.kept for row in rows), refused, owed
 
 
 def check(stage: Stage) -> None:
     """Every planned rollout has one record, and every training row ends with the teacher's own turn."""
-    rows, planned = read_rollouts(stage), [job.id for job in plan_jobs(stage)]
-    if [row.id for row in rows] != planned:
+    owed, planned = read_owed(stage), [job.id for job in plan_jobs(stage)]
+    rows = read_rollouts(stage)
+    if [row.id for row in rows] != [name for name in planned if name not in owed]:
         raise StageError(f"05_trajectories: {len(rows)} rollouts on record, {len(planned)} planned",
                          "run the stage again")
     kept = read_records(stage.dir / "sft.jsonl", Row)
@@ -221,9 +256,11 @@ def check(stage: Stage) -> None:
                              "delete its folder and its line in rollouts.jsonl, then run the stage again")
 
 
+@under_lock
 def finish(stage: Stage) -> dict[str, Any]:
     """Write the completion record: how many kept rollouts beat the baseline, tasks covered, tokens to train on."""
     kept = [row for row in read_rollouts(stage) if row.kept]
     metrics = {"better_than_baseline": sum(row.better for row in kept), "tasks": len({row.task_id for row in kept}),
                "tokens": sum(row.n_tokens for row in kept)}
-    return stage.finish(*funnel(stage), metrics=metrics)
+    requested, kept_count, refused, owed = funnel(stage)
+    return stage.finish(requested, kept_count, refused, metrics, owed=owed)
