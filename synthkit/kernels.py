@@ -34,7 +34,6 @@ KERNEL_ENV = {
     "PYTHONHASHSEED": "0", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
 }
 ALL_CORES = ("06_sft", "07_mlgym_eval")  # train and generate in the kernel; the others only wait for sandboxes
-SHUTDOWN_S = 60.0  # a kernel that was asked to end is not hurried for half of this time
 EXERCISE = "exercise"
 EXIT_MARK = "kernel exit status "
 AGAIN = "then run the same command again"
@@ -123,7 +122,7 @@ def execute_stoppable(source: Path, output: Path, params: StageParams, root: Pat
 def configure_kernel(sockets: Path, log: Path, lock: int) -> Config:
     """Sockets in a folder of the kernel's own: no network is needed, and two runs never take each other's names."""
     return Config({"WatchedKernel": {"transport": "ipc", "ip": str(sockets / "kernel"), "log_path": str(log),
-                                     "lock_fd": lock, "shutdown_wait_time": SHUTDOWN_S}})
+                                     "lock_fd": lock}})
 
 
 def explain_cell(name: str, error: Any, output: Path) -> StageError:

@@ -50,6 +50,28 @@ def test_layers_above_win_and_sections_flow_into_the_stages(tmp_path: Path) -> N
     assert {stages[name].sandbox.cpu_s for name in ("04_self_debug", "05_trajectories", "07_mlgym_eval")} == {9}
 
 
+def test_what_a_stage_does_not_have_does_not_flow_into_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", "run: {allow_owed: 0.1, executor: ray}\nray: {address: 'head:6379', cpus: 2}\n"
+                                      "mlgym_eval: {executor: local}\n")
+    stages = load_params([path])
+    owing = {name: params.allow_owed for name, params in stages.items() if hasattr(params, "allow_owed")}
+    assert owing == dict.fromkeys(set(STAGES) - {"06_sft"}, 0.1)
+    spread = {name: params.executor for name, params in stages.items() if hasattr(params, "executor")}
+    assert spread == {"03_codegen": "ray", "04_self_debug": "ray", "05_trajectories": "ray", "07_mlgym_eval": "local"}
+    assert {(stages[name].ray.address, stages[name].ray.cpus) for name in spread} == {("head:6379", 2.0)}
+    assert faults_of(path, "run.allow_owd=1", "ray.adress=x")[:2] == [
+        "run.allow_owd: unknown parameter; did you mean 'allow_owed'?",
+        "ray.adress: unknown parameter; did you mean 'address'?"]
+
+
+def test_a_cluster_cannot_use_a_student_in_this_process(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.yaml", "run: {executor: ray}\n")
+    (fault,) = faults_of(path)
+    assert fault.startswith("mlgym_eval: executor ray needs base and student behind a URL")
+    served = load_params([path], ["mlgym_eval.student.base_url=http://localhost:8000/v1"])
+    assert served["07_mlgym_eval"].executor == "ray"
+
+
 def test_yaml_reads_numbers_as_they_are_meant(tmp_path: Path) -> None:
     path = write(tmp_path / "a.yaml", "sft: {learning_rate: 2e-5}\n")
     assert load_params([path])["06_sft"].learning_rate == 2e-5

@@ -14,6 +14,7 @@ from services.dialects import refuse_busy, word_error
 from synthkit import doctor
 from synthkit.core import ledger as ledgers
 from synthkit.core.errors import BudgetError, EndpointError, ParamError, SynthkitError, TransientEndpointError
+from synthkit.core.executor import map_items, pause
 from synthkit.core.ledger import Ledger, stage_charges, stage_usage
 from synthkit.core.llm import ChatClient, MeteredSender, check_prices, sending
 from synthkit.core.llm import endpoint as endpoints
@@ -149,6 +150,28 @@ def test_waits_without_a_word_grow_to_a_limit(tmp_path: Path, waits: list[float]
         chat(open_client(service, tmp_path, max_retries=7))
     limits = [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
     assert all(limit * 0.75 <= wait <= limit for wait, limit in zip(waits, limits, strict=True))
+
+
+def test_a_wait_ends_with_the_map_that_it_is_part_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = threading.Event()
+
+    def pause_and_tell(seconds: float) -> None:
+        waiting.set()
+        pause(seconds)
+
+    monkeypatch.setattr(sending, "pause", pause_and_tell)
+    with serve_chat(Turn(refusal=refuse_busy(Retry_After="120"))) as service:
+        client = open_client(service, tmp_path, max_retries=1)
+
+        def work(item: str) -> None:
+            if item == "waits":
+                client.chat(HELLO)
+            assert waiting.wait(30)
+            raise BudgetError("enough")
+
+        with pytest.raises(BudgetError, match="enough"):
+            list(map_items(work, ["waits", "stops"], 2))
+    assert len(service.requests) == 1
 
 
 def test_an_endpoint_that_cannot_be_reached_is_tried_again_before_it_stops_all(

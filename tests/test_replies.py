@@ -1,6 +1,7 @@
 """What a chat endpoint answers, in the words of six servers: each kind of reply and refusal is a class of its own."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import BaseModel
 from services.chat_service import ChatService, Turn, serve_chat
 from services.dialects import DIALECTS
 
+from synthkit.core import endpoints
 from synthkit.core.errors import (
     ContextOverflow,
     CutReply,
@@ -176,6 +178,17 @@ def test_other_weights_and_another_place_are_asked_anew(tmp_path: Path) -> None:
         assert texts == ["0", "1", "2", "1", "0"]
         assert open_client(service, tmp_path, base_url=f"{service.url}/").chat(HELLO).text == "0", "the same place"
         assert open_client(service, tmp_path, base_url=other).chat(HELLO).text == "3"
+
+
+def test_the_embedded_teacher_is_the_same_on_every_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    for number in range(2):
+        with serve_chat(Turn(str(number))) as service:
+            embedded = SimpleNamespace(urls={"teacher": service.url})
+            monkeypatch.setattr(endpoints, "start_embedded", lambda embedded=embedded: embedded)
+            monkeypatch.setattr(endpoints, "_embedded", None)
+            texts.append(ChatClient(TeacherParams(), tmp_path, STAGE).chat(HELLO).text)
+    assert texts == ["0", "0"]
 
 
 def test_a_client_works_with_a_sender_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

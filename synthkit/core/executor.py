@@ -32,15 +32,13 @@ def map_items(
     def attempt(item: Item) -> Result:
         if stopped.is_set():
             raise CancelledError
-        _current.stopped = stopped
         try:
-            return function(item)
+            with stop_with(stopped):
+                return function(item)
         except BaseException as error:
             if not is_data(error):
                 stopped.set()
             raise
-        finally:
-            _current.stopped = None
 
     ended: SimpleQueue[Future[Result] | None] = SimpleQueue()
     pool = ThreadPoolExecutor(max_workers=workers)
@@ -75,6 +73,11 @@ def collect(
             yield futures[future], error
         elif not isinstance(error, CancelledError):
             stop = stop or error
+    explain_stop(stop)
+
+
+def explain_stop(stop: BaseException | None) -> None:
+    """Raise what stopped a map, a full disk with cause and fix; nothing when nothing did."""
     if stop:
         with explain_full_disk(Path(getattr(stop, "filename", None) or "a file")):
             raise stop
@@ -112,6 +115,16 @@ def is_data(error: BaseException) -> TypeGuard[Exception]:
     if isinstance(error, SynthkitError) and error.retryable:
         return True
     return isinstance(error, Exception) and not isinstance(error, STOPS) and not is_disk_full(error)
+
+
+@contextmanager
+def stop_with(stopped: threading.Event) -> Iterator[None]:
+    """Work of this thread within the block ends, at the places made for it, once `stopped` is set."""
+    _current.stopped = stopped
+    try:
+        yield
+    finally:
+        _current.stopped = None
 
 
 def raise_if_stopped() -> None:

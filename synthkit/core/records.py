@@ -28,7 +28,11 @@ _lock = threading.Lock()
 
 def append_record(path: Path, row: BaseModel | dict[str, Any]) -> None:
     """Append one record as one line and hand it to the system at once. Safe for threads."""
-    line = dump_row(row) + "\n"
+    append_line(path, dump_row(row) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append records that are lines already."""
     with _lock, explain_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         cut_torn_line(path)

@@ -29,11 +29,15 @@ from synthkit.core.fingerprint import PROMPTS_OF as PROMPTS_OF
 from synthkit.core.fingerprint import compute_fingerprint
 from synthkit.core.loading import describe_fault, find_root, find_secrets
 from synthkit.core.lock import hold_run
-from synthkit.core.params import STAGES, StageParams
+from synthkit.core.params import STAGES, StageParams, TeacherParams
 from synthkit.core.records import FORMAT, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from synthkit.core.llm import ChatClient, Sender
+
+    OpenSender = Callable[[TeacherParams, str], Sender]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,7 +49,8 @@ class Stage:
     """An open stage. `resumed`: its folder already holds work; `finished`: that work is complete.
 
     `made_from` names the results of the stage before that it was opened on, `code` its code, `codes` all code that
-    worked on its folder, `spent` the seconds that were worked on it before `started`.
+    worked on its folder, `spent` the seconds that were worked on it before `started`. `sender` opens what sends
+    requests in place of this process; without one they leave from here.
     """
 
     name: str
@@ -61,11 +66,18 @@ class Stage:
     code: str = ""
     codes: list[str] = field(default_factory=list)
     spent: float = 0.0
-    sender: Any = None  # What sends requests in place of this process, see core/llm; None sends them from here.
+    sender: "OpenSender | None" = None
 
     @property
     def seed(self) -> int:
         return self.params.seed
+
+    def open_chat(self, teacher: TeacherParams, weights: str = "") -> "ChatClient":
+        """A client for a teacher or a served student; `weights` is a hash of the student's. See ChatClient."""
+        from synthkit.core.llm import ChatClient
+
+        sender = self.sender(teacher, weights) if self.sender else None
+        return ChatClient(teacher, self.run_dir, self.name, weights=weights, sender=sender)
 
     @property
     def made_by_other_code(self) -> bool:

@@ -97,7 +97,7 @@ class Drafting:
 
 @contextmanager
 def open_drafting(stage: Stage) -> Iterator[Drafting]:
-    yield Drafting(stage, ChatClient(params_of(stage).teacher, stage.run_dir, stage.name, sender=stage.sender))
+    yield Drafting(stage, stage.open_chat(params_of(stage).teacher))
 
 
 @under_lock

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from synthkit.core.endpoints import embedded_benchmark
 from synthkit.core.errors import StageError
-from synthkit.core.llm import ChatClient, Reply
+from synthkit.core.llm import Reply
 from synthkit.core.params import MlgymEvalParams, TeacherParams
 from synthkit.core.progress import Progress, show_progress
 from synthkit.core.records import read_records, write_json, write_text
@@ -153,7 +153,7 @@ def open_model(stage: Stage, name: str) -> Iterator[Chat]:
     """The chat call of base, student or teacher."""
     params = params_of(stage)
     if name == "teacher":
-        yield ChatClient(params.teacher, stage.run_dir, stage.name, sender=stage.sender).chat
+        yield stage.open_chat(params.teacher).chat
         return
     if params.student.base_url != "local":
         served = TeacherParams(
@@ -164,7 +164,7 @@ def open_model(stage: Stage, name: str) -> Iterator[Chat]:
         )
         # A student that was trained anew has the old one's name, and must not get its replies.
         weights = (load_stage_record(stage.run_dir, "06_sft") or {}).get("results", "")
-        yield ChatClient(served, stage.run_dir, stage.name, weights=weights, sender=stage.sender).chat
+        yield stage.open_chat(served, weights).chat
         return
     from synthkit.core.local_chat import LocalChat
 
@@ -244,7 +244,13 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Run]:
 
 def list_work(stage: Stage, model: str) -> Worklist[Episode, Playing]:
     return Worklist(stage, {Run: "runs.jsonl", Refused: "refused.jsonl"}, lambda episode: episode.id,
-                    lambda row: row.id, refuse, lambda stage: open_playing(stage, model), play_and_save)
+                    lambda row: row.id, refuse, lambda stage: open_playing(stage, model), play_and_save, list_files)
+
+
+def list_files(stage: Stage, episode: Episode) -> list[Path]:
+    """What a run is made from, beside the benchmark: whose weights play, and as far as it had come."""
+    return [stage.input("06_sft") / "stage.json",
+            trajectory_folder(stage, episode.model, episode.task_id, episode.run)]
 
 
 def refuse(episode: Episode, reason: str, detail: str) -> Refused:

@@ -95,7 +95,7 @@ def params_of(stage: Stage) -> DatasetsParams:
 @contextmanager
 def open_desk(stage: Stage) -> Iterator[Desk]:
     params = params_of(stage)
-    client = ChatClient(params.teacher, stage.run_dir, stage.name)
+    client = stage.open_chat(params.teacher)
     hub, benchmark = HubClient(params.hub), load_benchmark(params.benchmark)
     with ThreadPoolExecutor(1) as tables:
         yield Desk(stage, client, Library(hub, benchmark, params, stage.dir / "downloads", tables), tables)

@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from synthkit.core.errors import StageError
-from synthkit.core.llm import ChatClient
 from synthkit.core.params import SelfDebugParams
 from synthkit.core.progress import Progress, show_progress
 from synthkit.core.records import append_record, read_records, write_records
@@ -94,8 +93,7 @@ def load_jobs(stage: Stage) -> list[Job]:
 @contextmanager
 def open_shop(stage: Stage) -> Iterator[Shop]:
     params = params_of(stage)
-    client = ChatClient(params.teacher, stage.run_dir, stage.name, sender=stage.sender)
-    yield Shop(stage, params, client, stage.input("02_datasets") / "data")
+    yield Shop(stage, params, stage.open_chat(params.teacher), stage.input("02_datasets") / "data")
 
 
 def show_prompt(stage: Stage, draft: Draft) -> list[dict[str, str]]:

@@ -74,7 +74,7 @@ class Asking:
 
 @contextmanager
 def open_asking(stage: Stage, taken: list[str] | None = None) -> Iterator[Asking]:
-    yield Asking(stage, ChatClient(params_of(stage).teacher, stage.run_dir, stage.name), taken or [])
+    yield Asking(stage, stage.open_chat(params_of(stage).teacher), taken or [])
 
 
 @under_lock

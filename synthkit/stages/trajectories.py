@@ -111,7 +111,7 @@ def preview(stage: Stage, n: int = 1) -> list[dict[str, Any]]:
 
 @contextmanager
 def open_playing(stage: Stage) -> Iterator[Playing]:
-    yield Playing(stage, ChatClient(params_of(stage).teacher, stage.run_dir, stage.name, sender=stage.sender))
+    yield Playing(stage, stage.open_chat(params_of(stage).teacher))
 
 
 def plan_jobs(stage: Stage) -> list[Job]:
@@ -137,13 +137,14 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Rollout]:
 
 def list_work(stage: Stage) -> Worklist[Job, Playing]:
     return Worklist(stage, {Rollout: "rollouts.jsonl"}, lambda job: job.id, lambda row: row.id, refuse, open_playing,
-                    play_and_save, lambda stage, job: list_files(stage, job.task_id))
+                    play_and_save, list_files)
 
 
-def list_files(stage: Stage, task_id: str) -> list[Path]:
-    """All that a task is made of."""
+def list_files(stage: Stage, job: Job) -> list[Path]:
+    """What a rollout is made from: its task, and as far as it had come."""
     root = stage.input("04_self_debug") / "tasks"
-    return [*root.glob(f"configs/*/{task_id}.yaml"), root / "data" / task_id]
+    return [*sorted(root.glob(f"configs/*/{job.task_id}.yaml")), root / "data" / job.task_id,
+            folder_of(stage, job.task_id, job.rollout)]
 
 
 def refuse(job: Job, reason: str, detail: str) -> Rollout:

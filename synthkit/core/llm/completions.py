@@ -62,10 +62,12 @@ class Completion:
     fault: str = ""
     why: str = ""
 
-    def raise_unusable(self) -> None:
-        """Raise the ReplyError of its own class for an answer that cannot be used."""
+    def raise_unusable(self, reply: Reply) -> None:
+        """Raise the ReplyError of its own class for an answer that cannot be used; it carries what was paid for."""
         if self.fault:
-            raise UNUSABLE.get(self.fault, ReplyError)(self.why)
+            error = UNUSABLE.get(self.fault, ReplyError)(self.why)
+            error.reply = reply
+            raise error
 
 
 class NotACompletion(Exception):
@@ -130,12 +132,10 @@ def read_message(message: dict[str, Any]) -> str:
 
 def read_refusal(message: dict[str, Any]) -> str:
     """The text of a refusal, in its own field or as a part of the content."""
-    field = message.get("refusal")
-    return clean(field.strip() if isinstance(field, str) and field.strip() else join_refusal(message.get("content")))
-
-
-def join_refusal(content: Any) -> str:
-    return join_parts(content, "refusal") if isinstance(content, list) else ""
+    field, content = message.get("refusal"), message.get("content")
+    if isinstance(field, str) and field.strip():
+        return clean(field.strip())
+    return clean(join_parts(content, "refusal")) if isinstance(content, list) else ""
 
 
 def read_reasoning(message: dict[str, Any]) -> str:

@@ -33,7 +33,10 @@ class BoundedClient(httpx2.Client):
         self.timeout_s = timeout_s
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send and read to the end. Raises ReadTimeout when that takes longer than the timeout."""
+        """Send and read to the end. Raises ReadTimeout when that takes longer than the timeout.
+
+        The clock is looked at when a piece has come, so what drips ends at the latest after twice the timeout.
+        """
         deadline = time.monotonic() + self.timeout_s
         response = super().send(request, **options | {"stream": True})
         body = bytearray()

@@ -65,10 +65,11 @@ class MeteredSender:
             if known is not None:
                 self.ledger.note_cached(self.stage, known.tokens_in, known.tokens_out)
             completion = known or self._insist(request, key, size)
-        completion.raise_unusable()
         usd = price_completion(self.teacher, size, completion)
-        return Reply(completion.text, completion.tokens_in, completion.tokens_out, usd, known is not None,
-                     completion.finish_reason, completion.reasoning_tokens)
+        reply = Reply(completion.text, completion.tokens_in, completion.tokens_out, usd, known is not None,
+                      completion.finish_reason, completion.reasoning_tokens)
+        completion.raise_unusable(reply)
+        return reply
 
     def _insist(self, request: dict[str, Any], key: str, size: int) -> Completion:
         """Attempts until one brings a reply, as many as the parameters allow."""

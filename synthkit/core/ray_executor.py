@@ -1,0 +1,245 @@
+"""A stage's items on a Ray cluster: the same outcomes as on local workers, kept by the driver as they arrive.
+
+A worker gets one item with the files that it is made from, works on it in a folder of its own, and sends back its row
+and the files that it wrote. Workers keep no state and hold no key: their requests go through a mailbox to the driver,
+which has cache, ledger and budget. So a node may leave at any time: its items are worked on elsewhere, and a reply that
+had reached the driver is not paid for again. Every node needs this kit, with the same code, and a sandbox.
+Tried on a cluster of two nodes on one machine.
+"""
+
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from synthkit.core.code_hash import hash_code
+from synthkit.core.endpoints import EMBEDDED
+from synthkit.core.errors import EndpointError, NodeLost, SynthkitError
+from synthkit.core.executor import CancelledError, defer_interrupts, explain_stop, is_data
+from synthkit.core.params import RayParams
+from synthkit.core.ray_mailbox import RemoteSender, serve_mailbox
+from synthkit.core.records import append_line, explain_full_disk
+from synthkit.core.runs import Stage, find_root
+
+if TYPE_CHECKING:
+    from synthkit.core.worklist import Worklist
+
+LOOK_S = 1.0  # How long the driver waits before it looks whether it is to stop.
+CONNECT_S = 5.0
+RETRIES = 3  # On other nodes, when one leaves.
+Files = dict[str, bytes]
+
+
+def map_on_ray(work: "Worklist[Any, Any]", items: Sequence[Any],
+               workers: int) -> Iterator[tuple[Any, BaseModel | Exception]]:
+    """Yield (item, result) as they finish, at most `workers` at a time; stops and interrupts as `map_items` does.
+
+    Raises EndpointError, before anything is asked, when there is no cluster or none of its nodes offers what an item
+    takes.
+    """
+    import ray
+
+    stage, stopped = work.stage, Event()
+    with connect(stage.params.ray), serve_mailbox(stage, stopped) as mailbox:
+        parcel = ray.put((make_home(stage), work.open, work.work, mailbox))
+        with defer_interrupts(stopped, lambda: None) as interrupts:
+            yield from drive(work, list(items), workers, parcel, stopped)
+            if interrupts:
+                raise KeyboardInterrupt
+
+
+def make_home(stage: Stage) -> Stage:
+    """The stage as workers are told of it: a benchmark by its whole path, since they start in another folder."""
+    benchmark = getattr(stage.params, "benchmark", EMBEDDED)
+    if benchmark == EMBEDDED:
+        return replace(stage, sender=None)
+    params = stage.params.model_copy(update={"benchmark": str((find_root() / benchmark).resolve())})
+    return replace(stage, sender=None, params=params)
+
+
+def drive(work: "Worklist[Any, Any]", waiting: list[Any], workers: int, parcel: Any,
+          stopped: Event) -> Iterator[tuple[Any, BaseModel | Exception]]:
+    """Keep `workers` items in flight until all have ended, or, once the map is stopping, until those in flight have."""
+    import ray
+
+    stage, stop = work.stage, None
+    remote = make_remote(stage.params.ray)
+    flying: dict[Any, Any] = {}
+    while flying or (waiting and not stopped.is_set()):
+        while waiting and len(flying) < workers and not stopped.is_set():
+            item = waiting.pop(0)
+            flying[remote.remote([parcel], item, pack_inputs(work, item))] = item
+        done, _ = ray.wait(list(flying), num_returns=1, timeout=LOOK_S)
+        if not done:
+            check_resources(stage.params.ray)
+        for ref in done:
+            item = flying.pop(ref)
+            result = take_result(stage, ref)
+            if not isinstance(result, Exception) or is_data(result):
+                yield item, result
+            else:
+                stopped.set()
+                stop = stop or (None if isinstance(result, CancelledError) else result)
+    explain_stop(stop)
+
+
+@contextmanager
+def connect(params: RayParams) -> Iterator[None]:
+    """This process as a driver of the cluster. Raises EndpointError when there is none."""
+    ray = import_ray()
+    if ray.is_initialized():
+        yield
+        return
+    check_address(params.address)
+    try:
+        ray.init(address=params.address, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise no_cluster(params.address) from error
+    try:
+        check_resources(params)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise EndpointError("executor is ray, and Ray is not installed",
+                            "install requirements.ray.lock (`make ray` does), or set run.executor to local") from error
+    return ray
+
+
+def check_address(address: str) -> None:
+    """Raises EndpointError when nothing listens at host:port; Ray would try for minutes, then end the process."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise no_cluster(address) from error
+
+
+def no_cluster(address: str) -> EndpointError:
+    return EndpointError(f"there is no Ray cluster at {address}",
+                         "start one (`ray start --head`), correct ray.address, or set run.executor to local")
+
+
+def check_resources(params: RayParams) -> None:
+    """Raises EndpointError when no node that is there could take an item: it would wait for ever."""
+    import ray
+
+    wanted = {"CPU": params.cpus, "GPU": params.gpus, "memory": (params.memory_mb or 0) * 2.0**20}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+        asked = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
+        raise EndpointError(f"none of the {len(nodes)} nodes of the Ray cluster offers {asked}",
+                            "lower the numbers in the section ray, or add a node")
+
+
+def make_remote(params: RayParams) -> Any:
+    import ray
+
+    needs = {"num_cpus": params.cpus, "num_gpus": params.gpus,
+             "memory": params.memory_mb and params.memory_mb << 20}
+    return ray.remote(max_retries=RETRIES, **needs)(work_on_item)
+
+
+def pack_inputs(work: "Worklist[Any, Any]", item: Any) -> Files:
+    """The files that an item is made from, by their path below the run's folder."""
+    assert work.inputs is not None
+    return pack(work.stage.run_dir, work.inputs(work.stage, item))
+
+
+def pack(root: Path, paths: Sequence[Path]) -> Files:
+    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    return {str(file.relative_to(root)): file.read_bytes() for file in files if file.is_file()}
+
+
+def work_on_item(parcel: list[Any], item: Any, inputs: Files) -> tuple[BaseModel | Exception, Files]:
+    """In a worker: one item's result, and the files below the stage's folder that came of it."""
+    import ray
+
+    home, open_context, work, mailbox = ray.get(parcel[0], timeout=60)
+    if home.code != hash_code(home.name):
+        return EndpointError("a node of the cluster has other code of the kit than the driver",
+                             "install the same version on every node"), {}
+    with tempfile.TemporaryDirectory(prefix="synthkit-") as folder:
+        stage = make_stage(home, Path(folder), mailbox)
+        place(stage.run_dir, inputs)
+        try:
+            with open_context(stage) as context:
+                result = work(context, item)
+        except Exception as error:
+            result = make_portable(error)
+        made = {} if isinstance(result, Exception) else pack(stage.run_dir, [stage.dir])
+        return result, {name: data for name, data in made.items() if inputs.get(name) != data}
+
+
+class RemoteStage(Stage):
+    """A stage in a worker: the folders of its inputs hold what was sent, and the driver has checked the chain."""
+
+    def input(self, stage_name: str) -> Path:
+        return self.run_dir / stage_name
+
+
+def make_stage(home: Stage, folder: Path, mailbox: Any) -> Stage:
+    stage = RemoteStage(**vars(home))
+    stage.run_dir, stage.dir = folder, folder / home.name
+    stage.sender = lambda teacher, weights: RemoteSender(mailbox, teacher, weights)
+    stage.dir.mkdir(parents=True)
+    return stage
+
+
+def make_portable(error: Exception) -> Exception:
+    """An exception that can cross processes; one that nobody expected brings its traceback as a note."""
+    import pickle
+    import traceback
+
+    if not isinstance(error, SynthkitError | CancelledError):
+        error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        for note in getattr(error, "__notes__", []):
+            plain.add_note(note)
+        return plain
+    return error
+
+
+def take_result(stage: Stage, ref: Any) -> BaseModel | Exception:
+    """What a worker sent, its files put in their place; NodeLost when it was lost on the way."""
+    import ray
+
+    try:
+        result, files = ray.get(ref, timeout=60)
+    except ray.exceptions.RayTaskError as error:
+        return RuntimeError(f"a worker failed: {error}")
+    except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
+        return NodeLost(f"a node was lost: {type(error).__name__}")
+    with explain_full_disk(stage.dir):
+        lists = {name: data for name, data in files.items() if Path(name).parent == Path(stage.name)
+                 and name.endswith(".jsonl")}
+        place(stage.run_dir, {name: data for name, data in files.items() if name not in lists})
+        for name, data in lists.items():
+            append_line(stage.run_dir / name, data.decode())
+    return result
+
+
+def place(root: Path, files: Files) -> None:
+    """Write files below a folder. Raises EndpointError for a path that leads out of it."""
+    for name, data in files.items():
+        path = root / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise EndpointError(f"a worker sent a file to {name!r}", "look at who is on the cluster")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)

@@ -1,0 +1,138 @@
+"""How a worker on a Ray cluster asks a model: through a mailbox to the driver, which has key, cache, ledger and budget.
+
+The mailbox is an actor that holds requests until the driver takes them and replies until their worker has them. It
+knows nothing of either.
+"""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from synthkit.core.executor import raise_if_stopped, stop_with
+from synthkit.core.llm import MeteredSender, Reply
+from synthkit.core.params import TeacherParams
+from synthkit.core.runs import Stage
+
+TAKE_S = 1.0
+MOST_WAITING = 10_000
+
+
+class Mailbox:
+    """Requests on their way to the driver, and replies on their way back."""
+
+    def __init__(self) -> None:
+        self.requests: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+        self.replies: dict[int, asyncio.Future[Any]] = {}
+        self.count = 0
+
+    async def ask(self, request: Any) -> Any:
+        """For a worker: its reply, whenever that comes."""
+        self.count += 1
+        number = self.count
+        self.replies[number] = asyncio.get_running_loop().create_future()
+        await self.requests.put((number, request))
+        try:
+            return await self.replies[number]
+        finally:
+            del self.replies[number]
+
+    async def take(self) -> list[tuple[int, Any]]:
+        """For the driver: the requests that wait, after at most a second."""
+        try:
+            taken = [await asyncio.wait_for(self.requests.get(), TAKE_S)]
+        except TimeoutError:
+            return []
+        while not self.requests.empty():
+            taken.append(self.requests.get_nowait())
+        return taken
+
+    async def answer(self, number: int, reply: Any) -> None:
+        """For the driver: hand over a reply, or an exception; a worker that has gone gets none."""
+        future = self.replies.get(number)
+        if future is not None and not future.done():
+            future.set_result(reply)
+
+
+class RemoteSender:
+    """In a worker: sends requests through the mailbox. See core.llm.Sender."""
+
+    def __init__(self, mailbox: Any, teacher: TeacherParams, weights: str):
+        self.mailbox, self.teacher, self.weights = mailbox, teacher, weights
+
+    def send(self, request: dict[str, Any], sample: int, seed: int | None) -> Reply:
+        import ray
+
+        waiting = self.mailbox.ask.remote((self.teacher, self.weights, request, sample, seed))
+        while True:
+            try:
+                reply = ray.get(waiting, timeout=60)
+            except ray.exceptions.GetTimeoutError:
+                continue  # The driver retries for as long as its parameters say.
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
+
+
+@contextmanager
+def serve_mailbox(stage: Stage, stopped: threading.Event) -> Iterator[Any]:
+    """A mailbox whose requests this process answers while the block runs, with CancelledError once `stopped` is set."""
+    import ray
+
+    node = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False)
+    mailbox = ray.remote(num_cpus=0, max_concurrency=MOST_WAITING)(Mailbox).options(scheduling_strategy=node).remote()
+    ending = threading.Event()
+    serving = threading.Thread(target=serve, args=(mailbox, stage, stopped, ending), daemon=True)
+    serving.start()
+    try:
+        yield mailbox
+    finally:
+        ending.set()
+        serving.join()
+        ray.kill(mailbox)
+
+
+def serve(mailbox: Any, stage: Stage, stopped: threading.Event, ending: threading.Event) -> None:
+    """Take requests and answer each in a thread of its own, as many at a time as the endpoint's slots."""
+    import ray
+
+    senders = Senders(stage)
+    with ThreadPoolExecutor(stage.params.teacher.concurrency) as pool:
+        while not ending.is_set():
+            try:
+                taken = ray.get(mailbox.take.remote(), timeout=60)
+            except ray.exceptions.RayError:
+                return
+            for number, request in taken:
+                pool.submit(answer, mailbox, number, request, senders, stopped)
+
+
+def answer(mailbox: Any, number: int, request: Any, senders: "Senders", stopped: threading.Event) -> None:
+    teacher, weights, body, sample, seed = request
+    try:
+        with stop_with(stopped):
+            raise_if_stopped()
+            reply: Any = senders.open(teacher, weights).send(body, sample, seed)
+    except Exception as error:
+        reply = error
+    mailbox.answer.remote(number, reply)
+
+
+class Senders:
+    """What sends the requests of a stage, one for each model."""
+
+    def __init__(self, stage: Stage):
+        self.stage, self.lock = stage, threading.Lock()
+        self.known: dict[str, MeteredSender] = {}
+
+    def open(self, teacher: TeacherParams, weights: str) -> MeteredSender:
+        """Raises what MeteredSender does, such as EndpointError without a key."""
+        key = f"{teacher.model_dump_json()} {weights}"
+        with self.lock:
+            if key not in self.known:
+                self.known[key] = MeteredSender(teacher, self.stage.run_dir, self.stage.name, weights=weights)
+            return self.known[key]
+
