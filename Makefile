@@ -5,6 +5,10 @@
 # make attacks    every scripted attack against the gym, as a table
 # make faults     every planted fault and every sound task of the library through the gates
 # make exports    the tests of exports on every task of outputs/offline
+# make kills      whole runs killed by force again and again end as one that nobody disturbed
+# make storm      an endpoint that answers 503 for ten minutes: what is owed, and how it ends
+# make papermill  all seven notebooks by plain papermill, without the runner
+# make ray        stages on a Ray cluster of two nodes; installs requirements.ray.lock
 # make lab        JupyterLab on the notebooks
 # make lint       ruff
 # make clean      takes the virtual environment and caches away; runs under outputs/ stay
@@ -14,11 +18,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help pipeline test bench soak attacks faults exports lab lint clean
+.PHONY: help pipeline test bench soak attacks faults exports kills storm papermill ray lab lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.made-from-lock
+RAY_STAMP := $(VENV)/.made-from-ray-lock
 PARAMS ?= params/offline.yaml
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -48,6 +53,18 @@ faults: $(STAMP)
 exports: $(STAMP)
 	@SYNTHKIT_EXPORTED_RUN=outputs/offline $(PY) -m pytest tests/test_export.py $(ARGS)
 
+kills: $(STAMP)
+	@SYNTHKIT_KILLS=$${SYNTHKIT_KILLS:-30} $(PY) -m pytest -s tests/test_kills.py $(ARGS)
+
+storm: $(STAMP)
+	@SYNTHKIT_STORM_S=$${SYNTHKIT_STORM_S:-600} $(PY) -m pytest -s tests/test_storm.py $(ARGS)
+
+papermill: $(STAMP)
+	@SYNTHKIT_SLOW=1 $(PY) -m pytest tests/test_papermill.py $(ARGS)
+
+ray: $(RAY_STAMP)
+	@SYNTHKIT_RAY=1 $(PY) -m pytest tests/test_ray.py $(ARGS)
+
 lab: $(STAMP)
 	@$(PY) -m jupyterlab notebooks
 
@@ -76,3 +93,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PY) -m pip install --quiet --requirement requirements.lock; \
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .; \
 	touch $@
+
+$(RAY_STAMP): requirements.ray.lock $(STAMP)
+	@$(PY) -m pip install --quiet --requirement requirements.ray.lock --constraint requirements.lock
+	@touch $@

@@ -50,6 +50,7 @@ def examine(stages: Params) -> list[Check]:
     return [
         check_python(), check_packages(), *check_sandboxes(stages), *check_engines(), check_disk(), check_gpu(stages),
         *check_teachers(stages), *check_student(stages), check_hub(stages), check_benchmark(stages),
+        *check_clusters(stages),
     ]
 
 
@@ -57,7 +58,7 @@ def find_blockers(stages: Params, pending: list[str]) -> list[Check]:
     """What keeps the pending stages from running, found before any work is spent."""
     wanted = {name: stages[name] for name in pending}
     checks = [*check_sandboxes(wanted), check_disk(), *check_teachers(wanted), *check_student(wanted),
-              check_hub(wanted), check_gpu(wanted), check_benchmark(wanted)]
+              check_hub(wanted), check_gpu(wanted), check_benchmark(wanted), *check_clusters(wanted)]
     return [check for check in checks if check.needed and not check.ok]
 
 
@@ -227,6 +228,21 @@ def check_benchmark(stages: Params) -> Check:
             return Check("benchmark", False, True, f"{name} has no task {', '.join(missing)}",
                          "correct mlgym_eval.tasks; null takes all")
     return Check("benchmark", True, bool(named), named[0] if named else "embedded: six held-out tasks")
+
+
+def check_clusters(stages: Params) -> list[Check]:
+    """Whether the Ray cluster is there and offers what an item takes; nothing where all stages stay local."""
+    from synthkit.core.ray_executor import connect
+
+    named = [params.ray for params in stages.values() if getattr(params, "executor", "local") == "ray"]
+    checks = []
+    for ray in {params.model_dump_json(): params for params in named}.values():
+        try:
+            with connect(ray):
+                checks.append(Check("ray", True, True, f"a cluster at {ray.address}"))
+        except SynthkitError as error:
+            checks.append(Check("ray", False, True, error.cause, error.fix))
+    return checks
 
 
 def check_url(name: str, url: str, fix: str) -> Check:

@@ -67,7 +67,9 @@ def test_is_stripped_and_valid(path: Path) -> None:
 def test_code_is_short_and_has_no_logic_of_its_own(path: Path) -> None:
     assert len(read_cells(path)) <= 20
     for cell in read_cells(path, "code"):
-        assert len(cell.source.splitlines()) <= 15, cell.id
+        # The parameters are a list, one a line; all other code has to be short.
+        most = 20 if "parameters" in cell.metadata.get("tags", []) else 15
+        assert len(cell.source.splitlines()) <= most, cell.id
         assert not FORBIDDEN.search(cell.source), cell.id
         tree = ast.parse(cell.source)
         made = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef))]

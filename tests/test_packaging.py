@@ -11,7 +11,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 TOP_LEVEL = {
     ".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "environment.yml", "notebooks", "outputs", "params",
-    "pyproject.toml", "requirements.lock", "synthkit", "tests",
+    "pyproject.toml", "requirements.lock", "requirements.ray.lock", "synthkit", "tests",
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = dict(
