@@ -12,6 +12,8 @@ from synthkit.core.runs import open_stage
 def finish_stage(run_dir: Path, name: str, text: str = "", /, **values: Any) -> dict[str, Any]:
     """Open a stage, leave `text` as what the next one reads, and finish it; returns its record."""
     stage = open_stage(name, {**values, "run_dir": str(run_dir)})
+    if not stage.finished:
+        stage.reopen()
     if text:
         path = stage.dir / RESULT_FILES[name][0]
         path = path if path.suffix else path / "model.safetensors"

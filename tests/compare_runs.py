@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 STAGES = ("01_topics", "02_datasets", "03_codegen", "04_self_debug", "05_trajectories", "06_sft", "07_mlgym_eval")
-TIMES = {"seconds", "execution_time", "finished_at", "opened_at", "attempt", "format", "step_usage"}
+TIMES = {"seconds", "execution_time", "finished_at", "opened_at", "attempt", "format", "calls"}
 # Made of other things that are compared, or of how the run went.
 LEFT_OUT = {"stage.json", "opened.json", "owed.jsonl", "model_id.json", "training_args.bin"}
 LOSS = {"step", "loss", "learning_rate", "mean_token_accuracy"}

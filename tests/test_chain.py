@@ -152,6 +152,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_work_of_other_code_stays_and_is_marked(run: Path, package: Path) -> None:
     finish_before(run, "03_codegen")
     half = open_stage("03_codegen", {"run_dir": str(run)})
+    half.reopen()
     (half.dir / "drafts.jsonl").write_text("half\n")
     old = code_hash.hash_code("03_codegen")
     module = package / "stages" / "topics.py"
@@ -166,9 +167,22 @@ def test_work_of_other_code_stays_and_is_marked(run: Path, package: Path) -> Non
     assert topics.finish(1, 1, {})["made_by_other_code"] is True
     again = open_stage("03_codegen", {"run_dir": str(run)})
     assert again.resumed and (again.dir / "drafts.jsonl").read_text() == "half\n"
+    assert again.codes == [old], "to open it is no work"
+    again.reopen()
     record = again.finish(1, 1, {})
     assert record["codes"] == [old, code_hash.hash_code("03_codegen")] and record["made_by_other_code"]
     assert not list(run.glob("archive/*"))
     module.write_text(source)
     assert "made by other code" not in str(open_stage("01_topics", {"run_dir": str(run)}).describe())
     assert (load_stage_record(run, "01_topics") or {})["made_by_other_code"] is False
+
+
+def test_data_that_was_made_anew_breaks_the_chain_though_the_records_are_equal(run: Path) -> None:
+    """The split of a table is no part of its record, and stages 03 and 04 read it."""
+    finish_before(run, "04_self_debug")
+    assert pending(run) == FIRST_FOUR[3:]
+    data = run / "02_datasets" / "data" / "iris"
+    data.mkdir(parents=True)
+    (data / "train.csv").write_text("another split")
+    open_stage("02_datasets", {"run_dir": str(run)}).finish(1, 1, {})
+    assert pending(run) == FIRST_FOUR[2:]

@@ -52,7 +52,8 @@ def test_workers_are_a_limit() -> None:
 
 
 @pytest.mark.parametrize("error", [
-    BudgetError("spent"), EndpointError("gone"), SandboxError("none"), DiskFullError("full"), SystemExit(3),
+    BudgetError("spent"), EndpointError("gone"), SandboxError("none"), DiskFullError("full"), RecordError("torn"),
+    SystemExit(3),
 ])
 def test_what_a_person_must_act_on_stops_the_map(error: BaseException) -> None:
     begun = []

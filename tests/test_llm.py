@@ -103,7 +103,7 @@ def test_requests_at_once_are_limited(tmp_path: Path) -> None:
     assert most == [3]
 
 
-@pytest.mark.parametrize("fault", [fail(429), fail(500), fail(503), fail(408)])
+@pytest.mark.parametrize("fault", [fail(429), fail(500), fail(503), fail(409)])
 def test_what_may_pass_is_tried_again(tmp_path: Path, fault: Raw) -> None:
     reply, teacher = ask_all(in_turn(fault, "good"), tmp_path, max_retries=1)
     assert (reply.text, len(teacher.asked)) == ("good", 2)

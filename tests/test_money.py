@@ -13,7 +13,14 @@ from services.dialects import refuse_busy, word_error
 
 from synthkit import doctor
 from synthkit.core import ledger as ledgers
-from synthkit.core.errors import BudgetError, EndpointError, ParamError, SynthkitError, TransientEndpointError
+from synthkit.core.errors import (
+    BudgetError,
+    EndpointError,
+    FilteredReply,
+    ParamError,
+    SynthkitError,
+    TransientEndpointError,
+)
 from synthkit.core.executor import map_items, pause
 from synthkit.core.ledger import Ledger, stage_charges, stage_usage
 from synthkit.core.llm import ChatClient, MeteredSender, check_prices, sending
@@ -106,6 +113,30 @@ def test_an_error_with_status_200_is_what_it_says(tmp_path: Path) -> None:
     assert list(stage_charges(tmp_path, STAGE)) == ["presumed"]
 
 
+@pytest.mark.parametrize("status", [408, 502, 504, 524])
+def test_where_a_gateway_gave_up_the_request_may_have_been_billed(tmp_path: Path, status: int) -> None:
+    with serve_chat(Turn(refusal=(status, "<html>a gateway's page</html>", {})), **PRICES) as service:
+        error = chat(open_client(service, tmp_path))
+    assert isinstance(error, TransientEndpointError)
+    assert list(stage_charges(tmp_path, STAGE)) == ["presumed"]
+
+
+def test_a_spoilt_answer_of_an_endpoint_that_does_speak_is_tried_again_later(tmp_path: Path) -> None:
+    turns = [Turn(), Turn(refusal=(200, {"choices": None}, {}))]
+    with serve_chat(lambda number, request: turns[number], **PRICES) as service:
+        client = open_client(service, tmp_path)
+        assert chat(client) is None
+        error = chat(client, sample=1)
+    assert isinstance(error, TransientEndpointError) and error.retryable
+
+
+def test_one_prompt_that_is_moderated_is_no_fault_of_the_key(tmp_path: Path) -> None:
+    body = {"error": {"code": 403, "message": "Your chosen model requires moderation and your input was flagged for x",
+                      "metadata": {"reasons": ["x"], "flagged_input": "hello"}}}
+    with serve_chat(Turn(refusal=(403, body, {})), **PRICES) as service:
+        assert isinstance(chat(open_client(service, tmp_path)), FilteredReply)
+
+
 @pytest.mark.parametrize("delivery", ["late", "cut", "drop", "drip"])
 @pytest.mark.parametrize("prices", [PRICES, {}])
 def test_a_reply_that_does_not_arrive_is_charged_in_full(
@@ -135,12 +166,12 @@ def test_every_attempt_is_reserved_and_settled_by_itself(tmp_path: Path, waits: 
 
 def test_refused_attempts_cost_nothing_and_wait_as_they_are_told(tmp_path: Path, waits: list[float]) -> None:
     turns = [refuse_busy(Retry_After="7"), refuse_busy(503, Retry_After_Ms="40"), refuse_busy(500), refuse_busy(429),
-             refuse_busy(408, Retry_After="3600")]
+             refuse_busy(409, Retry_After="3600")]
     with serve_chat(lambda number, request: Turn(refusal=turns[number]), **PRICES) as service:
         state = random.getstate()
         error = chat(open_client(service, tmp_path, max_retries=4))
         assert random.getstate() == state, "stages seed the global generator"
-    assert isinstance(error, TransientEndpointError) and "answered 408 5 times" in error.cause
+    assert isinstance(error, TransientEndpointError) and "answered 409 5 times" in error.cause
     assert waits[:2] == [7.0, 0.04] and 1.5 <= waits[2] <= 2.0 and 3.0 <= waits[3] <= 4.0 and len(waits) == 4
     assert stage_charges(tmp_path, STAGE) == {}
 

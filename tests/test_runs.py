@@ -266,3 +266,30 @@ def test_every_stage_opens_with_its_defaults(run: Path) -> None:
     for name in STAGES:
         open_stage(name, {"run_dir": str(run)}).finish(1, 1, {})
     assert len({load_stage_record(run, name)["fingerprint"] for name in STAGES}) == len(STAGES)
+
+
+def test_a_stage_that_was_opened_anew_elsewhere_can_no_longer_be_written(run: Path) -> None:
+    """Or an idle notebook would put its own record over the rows of another one's parameters."""
+    first = open_topics(run, seed=0)
+    (first.dir / "topics.jsonl").write_text("rows of seed 0\n")
+    second = open_topics(run, seed=1)
+    for write in (lambda: first.finish(1, 1, {}), first.reopen):
+        with pytest.raises(StageError, match="has been opened anew since"):
+            write()
+    assert second.finish(1, 1, {})["fingerprint"] == second.fingerprint
+    third = open_topics(run, seed=1, resume="never")
+    with pytest.raises(StageError, match="has been opened anew since"):
+        second.finish(1, 1, {})
+    open_topics(run, seed=1)
+    third.finish(1, 1, {})
+
+
+def test_half_done_work_of_an_older_format_is_refused_in_words(run: Path) -> None:
+    stage = open_topics(run)
+    (stage.dir / "topics.jsonl").write_text("old\n")
+    opened = json.loads((stage.dir / "opened.json").read_text())
+    (stage.dir / "opened.json").write_text(json.dumps({key: opened[key] for key in opened if key != "format"}))
+    with pytest.raises(StageError, match=r"begun by another version of the kit(.|\n)*resume to never"):
+        open_topics(run)
+    assert not open_topics(run, resume="never").resumed
+    assert (run / "archive" / "01_topics.0" / "topics.jsonl").read_text() == "old\n"

@@ -253,7 +253,8 @@ def test_a_run_that_the_kit_could_not_play_counts_in_no_score(tmp_path: Path) ->
         gone = next(row for row in whole if row.model == "student" and row.task == "wineCultivar")
         work = mlgym_eval.list_work(stage, "student")
         episode = next(e for e in mlgym_eval.plan_episodes(stage) if e.id == gone.id)
-        work.rewrite([*(row for row in whole if row != gone), mlgym_eval.refuse(episode, "kit_fault", "KeyError")])
+        refused = mlgym_eval.refuse(stage, episode, "kit_fault", "KeyError")
+        work.rewrite([*(row for row in whole if row != gone), refused])
         mlgym_eval.check(stage)
         record = mlgym_eval.finish(stage)
     assert record["lost"]["kit_fault"] == 1 and record["metrics"]["tasks_left_out"] == ["wineCultivar"]

@@ -24,9 +24,9 @@ RECORD, OPENED = "stage.json", "opened.json"
 # What the next stage reads of each; of a folder all its files count.
 RESULT_FILES: dict[str, tuple[str, ...]] = {
     "01_topics": ("topics.jsonl",),
-    "02_datasets": ("proposals.jsonl",),
+    "02_datasets": ("proposals.jsonl", "data"),
     "03_codegen": ("drafts.jsonl",),
-    "04_self_debug": ("verified.jsonl",),
+    "04_self_debug": ("verified.jsonl", "tasks"),
     "05_trajectories": ("sft.jsonl",),
     "06_sft": ("student", "base"),
     "07_mlgym_eval": ("runs.jsonl",),

@@ -134,5 +134,12 @@ class NodeLost(SynthkitError):
     reason = "node"
 
 
+class WorkerDied(SynthkitError):
+    """The process that an item was worked on has died, as happens when memory runs out."""
+
+    retryable = True
+    reason = "worker"
+
+
 class TaskError(SynthkitError):
     """A task folder breaks the contract: missing file, unknown key, unescaped brace."""

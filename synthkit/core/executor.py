@@ -9,12 +9,20 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeGuard, TypeVar
 
-from synthkit.core.errors import BudgetError, DiskFullError, EndpointError, SandboxError, SynthkitError
+from synthkit.core.errors import (
+    BudgetError,
+    EndpointError,
+    ParamError,
+    RecordError,
+    SandboxError,
+    StageError,
+    SynthkitError,
+)
 from synthkit.core.records import explain_full_disk, is_disk_full
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-STOPS = (BudgetError, EndpointError, SandboxError, DiskFullError, CancelledError)
+STOPS = (BudgetError, EndpointError, SandboxError, RecordError, ParamError, StageError, CancelledError)
 _current = threading.local()
 
 
@@ -50,7 +58,7 @@ def map_items(
             yield from collect(futures, ended)
         finally:
             stopped.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=len(interrupts) < 2, cancel_futures=True)
         if interrupts:
             raise KeyboardInterrupt
 
@@ -96,10 +104,10 @@ def defer_interrupts(stopped: threading.Event, wake: Callable[[], Any]) -> Itera
         return
 
     def note(number: int, frame: Any) -> None:
-        if noted:
-            raise KeyboardInterrupt
         noted.append(number)
         stopped.set()
+        if len(noted) > 1:
+            raise KeyboardInterrupt
         wake()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

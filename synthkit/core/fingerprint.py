@@ -33,6 +33,12 @@ PROMPTS_OF: dict[str, tuple[str, ...]] = {
 }
 OFFLINE = Path(__file__).resolve().parent.parent / "offline"
 WORDS = ("local", "none")
+SERVICES = {"TeacherParams": "teacher", "HubParams": "hub"}
+MADE_FROM: dict[str, tuple[str, ...]] = {
+    "teacher": ("answers.py", "library.py", "policy.py", "recipes.py", "teacher_server.py", "library"),
+    "hub": ("catalogue.py", "data.py", "hub_server.py", "tables.py", "entries"),
+    "benchmark": ("benchmark.py", "catalogue.py", "data.py", "tables.py", "entries", "held_out"),
+}
 PASSED_OVER = (".git", "__pycache__")
 _hashes: dict[tuple[str, int, int], str] = {}
 
@@ -58,16 +64,16 @@ def bound_values(params: BaseModel) -> dict[str, Any]:
         if mark.get("free"):
             continue
         if mark.get("address"):
-            value = name_kind(value)
+            value = name_kind(value, SERVICES.get(type(params).__name__, "benchmark"))
         elif mark.get("content"):
             value = name_content(value)
         values[key] = bound_values(value) if isinstance(value, BaseModel) else value
     return values
 
 
-def name_kind(address: str) -> str:
+def name_kind(address: str, service: str) -> str:
     """Of an address only its kind: another host or port of the same service changes nothing."""
-    return name_word(address) or "remote"
+    return name_word(address, service) or "remote"
 
 
 def name_content(value: str | None) -> str | None:
@@ -75,21 +81,24 @@ def name_content(value: str | None) -> str | None:
     if value is None:
         return None
     path = find_root() / Path(value).expanduser()
-    return name_word(value) or hash_content(path) or value
+    return name_word(value, "benchmark") or hash_content(path) or value
 
 
-def name_word(value: str) -> str | None:
+def name_word(value: str, service: str) -> str | None:
     """A word that stands for a service or for none of it; `embedded` brings the files that it answers from."""
     if value == EMBEDDED:
-        return f"{EMBEDDED} {hash_offline()}"
+        return f"{EMBEDDED} {hash_embedded(service)}"
     return value if value in WORDS else None
 
 
-def hash_offline() -> str:
-    """The embedded services: their modules as syntax trees, and their data byte by byte, code of tasks included."""
-    parts = [(path.name, hash_syntax(path)) for path in sorted(OFFLINE.glob("*.py"))]
-    parts += [(folder.name, hash_content(folder)) for folder in sorted(OFFLINE.iterdir())
-              if folder.is_dir() and folder.name not in PASSED_OVER]
+def hash_embedded(service: str) -> str:
+    """What an embedded service answers from: modules as syntax trees, data byte by byte, code of tasks included.
+
+    Only what it uses: a run with another teacher does not change with the scripted one.
+    """
+    names = MADE_FROM[service]
+    parts = [(name, hash_syntax(OFFLINE / name) if name.endswith(".py") else hash_content(OFFLINE / name))
+             for name in names]
     return hash_parts(parts)
 
 

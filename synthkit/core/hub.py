@@ -5,6 +5,7 @@ the token comes from the environment. No loading script is ever run. Tried again
 that speak the Hub's protocol; against the real Hub it could not be tried where this was written.
 """
 
+import errno
 import fnmatch
 import hashlib
 import threading
@@ -29,6 +30,7 @@ READERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "jso
 CARD_CHARS = 2000
 SPLIT_NAMES = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "dev": "validation"}
 SCRIPT_SIGNS = (".py",)
+OUT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # Of this machine: no fault of a dataset.
 RETRY_WAITS_S = (1.0, 4.0, 16.0)
 T = TypeVar("T")
 _reading = threading.Lock()
@@ -303,7 +305,9 @@ def read_file(dataset: Any, path: Path, cache: Path) -> Any:
         # Two readers at once trip over the lock that `datasets` sets and deletes on its progress bars.
         with _reading, explain_full_disk(cache):
             return readers[READERS[path.suffix]](str(path), cache_dir=str(cache))
-    except RecordError:
+    except (RecordError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in OUT_OF_SOMETHING:
+            raise
         raise HubError("no_data", f"{path.name} cannot be read as a table: {str(error)[:200]}") from error

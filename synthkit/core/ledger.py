@@ -8,6 +8,7 @@ nobody can tell the price of (its process died, its connection was cut) is charg
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -36,6 +37,8 @@ INSERT = ("INSERT INTO charges (stage, pid, started, open, usd, tokens_in, token
           "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
 SAME_START_S = 2.0
 POLL_S = 0.1
+# Longer than any request with all that it may wait for: what is still open then was left behind.
+STUCK_S = 1800.0
 
 
 class Ledger:
@@ -69,9 +72,10 @@ class Ledger:
         """Set aside what a request may cost at most, and return the number to settle it by.
 
         Where open reservations leave no room it waits for them to settle. Raises BudgetError as soon as what is
-        settled alone leaves none, and CancelledError when the map that it is called in stops. `tokens_in` is what a
-        presumed charge will say of its input.
+        settled alone leaves none, or when nothing settles for half an hour, and CancelledError when the map that it is
+        called in stops. `tokens_in` is what a presumed charge will say of its input.
         """
+        before, since = None, time.monotonic()
         while True:
             with self.transaction() as db:
                 settled, held = self._add_up(db, usd)
@@ -79,7 +83,10 @@ class Ledger:
                     # Should this process die, the row already says what it then is.
                     row = db.execute(INSERT, (stage, os.getpid(), self.started, 1, usd, tokens_in, 0, 1, "presumed"))
                     return int(row.lastrowid or 0)
-            if not held or settled + usd > self.budget_usd:
+            if (settled, held) != before:
+                before, since = (settled, held), time.monotonic()
+            stuck = time.monotonic() - since > STUCK_S
+            if not held or stuck or settled + usd > self.budget_usd:
                 raise BudgetError(
                     f"the run's budget of {self.budget_usd:.2f} USD does not cover the next request: "
                     f"{settled:.4f} USD are spent, it may cost {usd:.4f}",

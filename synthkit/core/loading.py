@@ -49,6 +49,12 @@ def load_params(paths: Iterable[Path], sets: Iterable[str] = (), run: str | None
     return stages
 
 
+def locate(name: str) -> str:
+    """A model's name as it is, or the whole path of the folder of that name below the repository's root."""
+    folder = find_root() / Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name
+
+
 def build_stages(values: Values) -> tuple[dict[str, StageParams], list[str]]:
     """Each stage's model from its own and the shared sections; faults as text, shared ones once."""
     stages: dict[str, StageParams] = {}

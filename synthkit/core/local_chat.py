@@ -35,7 +35,7 @@ class LocalChat:
 
     def __init__(self, model: str, *, temperature: float, max_new_tokens: int):
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -45,6 +45,8 @@ class LocalChat:
             cause = f"no model can be loaded from {model}: {str(error).splitlines()[0]}"
             raise EndpointError(cause, "run stage 06_sft first") from error
         self.model = weights.to(self.device).eval()
+        # What a model's own file says of sampling (top_k, a penalty for repetition) is not what is measured here.
+        self.model.generation_config = GenerationConfig()
         self.tokenizer.chat_template = TEMPLATE.read_text()
         self.temperature, self.max_new_tokens = temperature, max_new_tokens
         self.context = self.model.config.max_position_embeddings

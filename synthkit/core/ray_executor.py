@@ -20,10 +20,10 @@ from pydantic import BaseModel
 
 from synthkit.core.code_hash import hash_code
 from synthkit.core.endpoints import EMBEDDED
-from synthkit.core.errors import EndpointError, NodeLost, SynthkitError
+from synthkit.core.errors import EndpointError, NodeLost, WorkerDied
 from synthkit.core.executor import CancelledError, defer_interrupts, explain_stop, is_data
 from synthkit.core.params import RayParams
-from synthkit.core.ray_mailbox import RemoteSender, serve_mailbox
+from synthkit.core.ray_mailbox import RemoteSender, make_portable, serve_mailbox
 from synthkit.core.records import append_line, explain_full_disk
 from synthkit.core.runs import Stage, find_root
 
@@ -45,13 +45,20 @@ def map_on_ray(work: "Worklist[Any, Any]", items: Sequence[Any],
     """
     import ray
 
-    stage, stopped = work.stage, Event()
+    stage, stopped, waiting = work.stage, Event(), list(items)
+    with work.open(stage):
+        pass  # A key, a price or a tokenizer that is missing is told here, not by every item.
     with connect(stage.params.ray), serve_mailbox(stage, stopped) as mailbox:
         parcel = ray.put((make_home(stage), work.open, work.work, mailbox))
         with defer_interrupts(stopped, lambda: None) as interrupts:
-            yield from drive(work, list(items), workers, parcel, stopped)
+            try:
+                yield from drive(work, waiting, workers, parcel, stopped)
+            finally:
+                stopped.set()
             if interrupts:
                 raise KeyboardInterrupt
+            if waiting:
+                raise EndpointError("the Ray cluster went away in the middle", "start again; what is done is kept")
 
 
 def make_home(stage: Stage) -> Stage:
@@ -199,23 +206,6 @@ def make_stage(home: Stage, folder: Path, mailbox: Any) -> Stage:
     return stage
 
 
-def make_portable(error: Exception) -> Exception:
-    """An exception that can cross processes; one that nobody expected brings its traceback as a note."""
-    import pickle
-    import traceback
-
-    if not isinstance(error, SynthkitError | CancelledError):
-        error.add_note("in a worker:\n" + "".join(traceback.format_exception(error)))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        plain = RuntimeError(f"{type(error).__name__}: {error}")
-        for note in getattr(error, "__notes__", []):
-            plain.add_note(note)
-        return plain
-    return error
-
-
 def take_result(stage: Stage, ref: Any) -> BaseModel | Exception:
     """What a worker sent, its files put in their place; NodeLost when it was lost on the way."""
     import ray
@@ -224,6 +214,8 @@ def take_result(stage: Stage, ref: Any) -> BaseModel | Exception:
         result, files = ray.get(ref, timeout=60)
     except ray.exceptions.RayTaskError as error:
         return RuntimeError(f"a worker failed: {error}")
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        return WorkerDied(f"a worker died: {type(error).__name__}")
     except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
         return NodeLost(f"a node was lost: {type(error).__name__}")
     with explain_full_disk(stage.dir):

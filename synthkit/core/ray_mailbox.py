@@ -5,12 +5,15 @@ knows nothing of either.
 """
 
 import asyncio
+import pickle
 import threading
+import traceback
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from synthkit.core.errors import NodeLost, SynthkitError
 from synthkit.core.executor import raise_if_stopped, stop_with
 from synthkit.core.llm import MeteredSender, Reply
 from synthkit.core.params import TeacherParams
@@ -71,6 +74,8 @@ class RemoteSender:
                 reply = ray.get(waiting, timeout=60)
             except ray.exceptions.GetTimeoutError:
                 continue  # The driver retries for as long as its parameters say.
+            except ray.exceptions.RayError as error:
+                raise NodeLost("the driver's mailbox is gone") from error
             if isinstance(reply, Exception):
                 raise reply
             return reply
@@ -104,7 +109,10 @@ def serve(mailbox: Any, stage: Stage, stopped: threading.Event, ending: threadin
         while not ending.is_set():
             try:
                 taken = ray.get(mailbox.take.remote(), timeout=60)
+            except ray.exceptions.GetTimeoutError:
+                continue
             except ray.exceptions.RayError:
+                stopped.set()  # The mailbox is gone: no worker can ask for anything any more.
                 return
             for number, request in taken:
                 pool.submit(answer, mailbox, number, request, senders, stopped)
@@ -117,8 +125,22 @@ def answer(mailbox: Any, number: int, request: Any, senders: "Senders", stopped:
             raise_if_stopped()
             reply: Any = senders.open(teacher, weights).send(body, sample, seed)
     except Exception as error:
-        reply = error
+        reply = make_portable(error)
     mailbox.answer.remote(number, reply)
+
+
+def make_portable(error: Exception) -> Exception:
+    """An exception that can cross processes; one that nobody expected brings its traceback as a note."""
+    if not isinstance(error, SynthkitError | CancelledError):
+        error.add_note("elsewhere:\n" + "".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        for note in getattr(error, "__notes__", []):
+            plain.add_note(note)
+        return plain
+    return error
 
 
 class Senders:

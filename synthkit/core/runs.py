@@ -25,7 +25,6 @@ from synthkit.core import chain
 from synthkit.core.chain import load_stage_record, read_opened
 from synthkit.core.code_hash import hash_code
 from synthkit.core.errors import ParamError, StageError
-from synthkit.core.fingerprint import PROMPTS_OF as PROMPTS_OF
 from synthkit.core.fingerprint import compute_fingerprint
 from synthkit.core.loading import describe_fault, find_root, find_secrets
 from synthkit.core.lock import hold_run
@@ -49,8 +48,9 @@ class Stage:
     """An open stage. `resumed`: its folder already holds work; `finished`: that work is complete.
 
     `made_from` names the results of the stage before that it was opened on, `code` its code, `codes` all code that
-    worked on its folder, `spent` the seconds that were worked on it before `started`. `sender` opens what sends
-    requests in place of this process; without one they leave from here.
+    worked on its folder, `spent` the seconds that were worked on it before `started`. `folder_id` tells the folder
+    from a later one of the same name. `sender` opens what sends requests in place of this process; without one they
+    leave from here.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Stage:
     code: str = ""
     codes: list[str] = field(default_factory=list)
     spent: float = 0.0
+    folder_id: str = ""
     sender: "OpenSender | None" = None
 
     @property
@@ -86,8 +87,14 @@ class Stage:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Hold the run's lock while something is written. Raises StageError when another process has it."""
+        """Hold the run's lock while something is written.
+
+        Raises StageError when another process has it, or when the stage's folder is another one by now.
+        """
         with hold_run(self.run_dir, self.name):
+            if self.folder_id and read_opened(self.dir).get("folder") != self.folder_id:
+                raise StageError(f"{self.name} has been opened anew since, with other parameters or inputs",
+                                 "open it again: restart its notebook and run it from the top")
             yield
 
     def input(self, stage_name: str) -> Path:
@@ -106,18 +113,18 @@ class Stage:
         return self.run_dir / stage_name
 
     def reopen(self) -> None:
-        """Take the completion record away, before new work is done on a finished stage; without one it does nothing.
+        """Before new work is done: note the code that does it, and take the completion record away, if there is one.
 
         So record and folder agree always: work that is interrupted leaves an unfinished stage.
         """
         with self.hold():
             record = load_stage_record(self.run_dir, self.name)
             self.finished = False
-            if record is None:
-                return
-            self.started, self.spent = time.time(), float(record["seconds"])
+            self.codes = [*self.codes, *([] if self.code in self.codes else [self.code])]
+            if record:
+                self.started, self.spent = time.time(), float(record["seconds"])
             self.note_opening()
-            (self.dir / chain.RECORD).unlink()
+            (self.dir / chain.RECORD).unlink(missing_ok=True)
 
     def finish(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any] | None = None,
                *, owed: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -173,11 +180,10 @@ class Stage:
         return dict(json.loads(json.dumps(record)))  # As it will be read again, so that it can be compared.
 
     def note_opening(self) -> None:
-        """Write by what and when the folder was opened to work, and how long earlier attempts worked in it."""
-        self.codes = [*self.codes, *([] if self.code in self.codes else [self.code])]
+        """Write when the folder was opened to work and by what, how long it was worked in before, and by what code."""
         write_json(self.dir / chain.OPENED, {
-            "fingerprint": self.fingerprint, "opened_at": self.started, "seconds_before": round(self.spent, 1),
-            "codes": self.codes,
+            "format": FORMAT, "folder": self.folder_id, "fingerprint": self.fingerprint, "opened_at": self.started,
+            "seconds_before": round(self.spent, 1), "codes": self.codes,
         })
 
     def describe(self) -> "pd.DataFrame":
@@ -232,6 +238,7 @@ def look_at(stage: Stage) -> None:
     record = load_stage_record(stage.run_dir, stage.name) or {}
     stage.resumed = stage.finished = True
     stage.codes, stage.spent = list(record["codes"]), float(record["seconds"])
+    stage.folder_id = str(read_opened(stage.dir).get("folder", ""))
     if record.get("made_by_other_code", False) != stage.made_by_other_code:
         try:
             with stage.hold():
@@ -247,6 +254,7 @@ def begin(stage: Stage) -> None:
         stage.resumed = holds_work(stage.dir)
         record, old = load_stage_record(stage.run_dir, stage.name), read_opened(stage.dir)
         stage.codes = chain.list_codes(stage.dir)
+        stage.folder_id = str(old.get("folder") or uuid.uuid4().hex[:12])
         stage.spent = float(record["seconds"] if record else old.get("seconds_before", 0.0))
         if old and not record:
             stage.spent += max(0.0, newest_change(stage.dir) - float(old["opened_at"]))
@@ -254,10 +262,18 @@ def begin(stage: Stage) -> None:
 
 
 def apply_resume(resume: str, folder: Path, fingerprint: str) -> None:
-    """Keep the folder or move it to archive/; `always` refuses to go on when results could differ."""
+    """Keep the folder or move it to archive/; `always` refuses to go on when results could differ.
+
+    Raises StageError, too, for work that another version of the kit began in a format of its own.
+    """
     if not holds_work(folder):
         return
-    same = read_opened(folder).get("fingerprint") == fingerprint
+    opened = read_opened(folder)
+    if opened and opened.get("format", 1) != FORMAT and resume != "never":
+        found = opened.get("format", 1)
+        raise StageError(f"{folder.name} was begun by another version of the kit (format {found}, this one reads "
+                         f"{FORMAT})", "set resume to never, so that it is moved to archive/, or name a new run")
+    same = opened.get("fingerprint") == fingerprint
     if resume == "always" and not same:
         fix = "set resume to if_possible (the old folder is then moved to archive/) or restore the parameters"
         raise StageError(f"{folder.name} was made with other parameters or inputs, so it cannot be resumed", fix)

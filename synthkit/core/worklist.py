@@ -2,9 +2,10 @@
 
 Every item ends as kept or refused, in a record file of the stage, or as owed, in `owed.jsonl`. Refused is the data's or
 the model's own fault, with a typed reason. Owed is what infrastructure held up (timeouts, 429, 5xx, a sandbox or a node
-that died): no finished work, so the next call tries it again. An exception that nobody expected leaves its item owed
-once, with its traceback; when one comes again the item is refused as `kit_fault`. One item's exception costs no other
-item's result. What a person has to act on stops the loop, and counts as no try.
+that died): no finished work, so the next call tries it again; what dies twice in a row was killed by the item. An
+exception that nobody expected leaves its item owed once, with its traceback; when one comes again the item is refused
+as `kit_fault`. One item's exception costs no other item's result. What a person has to act on stops the loop, and
+counts as no try.
 """
 
 import traceback
@@ -16,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from synthkit.core.errors import HubError, ReplyError, SandboxDied, SynthkitError
+from synthkit.core.errors import HubError, ReplyError, SynthkitError
 from synthkit.core.executor import map_items
 from synthkit.core.records import append_record, read_records, write_records
 from synthkit.core.runs import Stage
@@ -26,8 +27,8 @@ Context = TypeVar("Context")
 KIT_FAULT = "kit_fault"
 UNEXPECTED = "unexpected"
 OWED_FILE = "owed.jsonl"
-# A sandbox that dies at every try is killed by what runs in it.
-SANDBOX_TRIES = 2
+# What dies at two tries in a row is killed by what runs in it: the reason of what is owed, then that of a refusal.
+KILLED = {"sandbox": "sandbox_died", "worker": "worker_died"}
 MAX_TRACE_CHARS = 4000
 
 
@@ -79,7 +80,10 @@ class Worklist(Generic[Item, Context]):
         advance(len(items) - len(left))
         if left:
             self.stage.reopen()
-            self._map(left, workers, rows, owed, advance)
+            try:
+                self._map(left, workers, rows, owed, advance)
+            finally:
+                write_owed(self.stage, rows)
         return {key: rows[key] for item in items if (key := self.key(item)) in rows}
 
     def _map(self, left: Sequence[Item], workers: int, rows: dict[str, BaseModel], owed: dict[str, OwedItem],
@@ -110,9 +114,9 @@ class Worklist(Generic[Item, Context]):
         tries = before.tries + 1 if before else 1
         faults = before.faults if before else 0
         if isinstance(result, SynthkitError) and result.retryable:
-            if isinstance(result, SandboxDied) and tries >= SANDBOX_TRIES and before and before.reason == result.reason:
-                return self.refuse(item, "sandbox_died", result.cause)
             reason = str(getattr(result, "reason", "endpoint"))
+            if reason in KILLED and before and before.reason == reason:
+                return self.refuse(item, KILLED[reason], result.cause)
             return OwedItem(id=self.key(item), reason=reason, cause=result.cause, tries=tries, faults=faults)
         if isinstance(result, ReplyError | HubError):
             return self.refuse(item, result.reason, result.cause)

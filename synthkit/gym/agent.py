@@ -150,7 +150,7 @@ class Agent:
         trajectory = Trajectory(env.task.id, name, seed=env.seed)
         if saved is not None:
             observation = play_again(env, self, observation, saved, trajectory)
-            started -= saved.seconds
+            started = time.monotonic() - saved.seconds
         try:
             while not env.done:
                 observation = play_step(env, self, observation, trajectory)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 from synthkit.core.endpoints import embedded_benchmark
 from synthkit.core.errors import StageError
 from synthkit.core.llm import Reply
+from synthkit.core.loading import locate
 from synthkit.core.params import MlgymEvalParams, TeacherParams
 from synthkit.core.progress import Progress, show_progress
 from synthkit.core.records import read_records, write_json, write_text
@@ -26,6 +28,7 @@ from synthkit.core.runs import Stage, find_root, load_stage_record, under_lock
 from synthkit.core.worklist import Worklist, check_owed, count_owed, read_owed
 from synthkit.gym.agent import Agent, Save, run_episode
 from synthkit.gym.aup import Aup, Interval, bootstrap_aup_difference, compute_aup
+from synthkit.gym.baseline import find_baseline
 from synthkit.gym.environment import Environment
 from synthkit.gym.task import Task, list_tasks
 from synthkit.gym.trajectory import Trajectory
@@ -181,7 +184,7 @@ def find_model(stage: Stage, name: str) -> str:
     """The folder of base or student in stage 06, or the Hub id that the base student came from."""
     folder = stage.input("06_sft") / name
     pointer = folder / "model_id.json"
-    return str(json.loads(pointer.read_text())["model"]) if pointer.exists() else str(folder)
+    return locate(str(json.loads(pointer.read_text())["model"])) if pointer.exists() else str(folder)
 
 
 @contextmanager
@@ -244,7 +247,8 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Run]:
 
 def list_work(stage: Stage, model: str) -> Worklist[Episode, Playing]:
     return Worklist(stage, {Run: "runs.jsonl", Refused: "refused.jsonl"}, lambda episode: episode.id,
-                    lambda row: row.id, refuse, lambda stage: open_playing(stage, model), play_and_save, list_files)
+                    lambda row: row.id, partial(refuse, stage), lambda stage: open_playing(stage, model),
+                    play_and_save, list_files)
 
 
 def list_files(stage: Stage, episode: Episode) -> list[Path]:
@@ -253,7 +257,14 @@ def list_files(stage: Stage, episode: Episode) -> list[Path]:
             trajectory_folder(stage, episode.model, episode.task_id, episode.run)]
 
 
-def refuse(episode: Episode, reason: str, detail: str) -> Refused:
+def refuse(stage: Stage, episode: Episode, reason: str, detail: str) -> Run | Refused:
+    """A run that could not be played. A sandbox that the model's actions kill every time is the model's own doing."""
+    if reason == "sandbox_died":
+        task = next(task for task in load_benchmark(stage) if task.id == episode.task_id)
+        baseline = find_baseline(task, params_of(stage).sandbox)[1][str(task.metric)]
+        return Run(model=episode.model, task=episode.task_id, run=episode.run, score_best=None, score_last=None,
+                   baseline=baseline, direction=task.direction, valid=False, exit_status="early_exit", steps=0,
+                   tokens_in=0, tokens_out=0)
     return Refused(id=episode.id, model=episode.model, task=episode.task_id, run=episode.run, reason=reason,
                    detail=detail)
 
@@ -262,7 +273,7 @@ def scores(stage: Stage) -> "pd.DataFrame":
     """One row a run: model, task, run, score_best, score_last, baseline, direction, valid, exit_status."""
     import pandas as pd
 
-    table = pd.DataFrame([r.model_dump() for r in read_records(stage.dir / "runs.jsonl", Run)])
+    table = pd.DataFrame([run.model_dump() for run in read_runs(stage)], columns=list(Run.model_fields))
     return table.astype({"score_best": float, "score_last": float})
 
 
@@ -283,7 +294,7 @@ def difference(stage: Stage) -> Interval:
 
 
 def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
-    """(runs, valid ones, lost by exit status or reason, owed by reason): the last three add up to the first."""
+    """(runs planned, valid, lost by exit status or reason, owed by reason): the last three add up to the first."""
     runs, refused, owed = read_runs(stage), read_refused(stage), count_owed(stage)
     lost: dict[str, int] = {}
     for run in runs:
@@ -291,7 +302,7 @@ def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
             status = run.exit_status.split(" ")[0]
             lost[status] = lost.get(status, 0) + 1
     lost = dict(sorted(lost.items())) | count_reasons(refused)
-    return len(runs) + len(refused) + sum(owed.values()), sum(run.valid for run in runs), lost, owed
+    return len(plan_episodes(stage)), sum(run.valid for run in runs), lost, owed
 
 
 def read_runs(stage: Stage) -> list[Run]:
@@ -315,8 +326,15 @@ def check(stage: Stage) -> None:
 
 @under_lock
 def finish(stage: Stage) -> dict[str, Any]:
-    """Write scores.csv, aup.json and the completion record. Invalid runs are counted as lost, by exit status."""
-    table, measured, interval = scores(stage), aup(stage), difference(stage)
+    """Write scores.csv, aup.json and the completion record. Invalid runs are counted as lost, by exit status.
+
+    Raises StageError while runs are missing, and when no task was played by all models.
+    """
+    check(stage)
+    table = scores(stage)
+    if comparable(table).empty:
+        raise StageError("07_mlgym_eval: no task was played by every model", "look at refused.jsonl")
+    measured, interval = aup(stage), difference(stage)
     write_text(stage.dir / "scores.csv", table.to_csv(index=False))
     write_json(stage.dir / "aup.json", to_plain(asdict(measured)) | {
         "difference": {"models": list(COMPARED), **asdict(interval)},

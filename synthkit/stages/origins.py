@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from synthkit.core.fingerprint import PROMPTS_OF
 from synthkit.core.llm import ChatClient, Reply
 from synthkit.core.prompts import hash_prompts
-from synthkit.core.runs import PROMPTS_OF, Stage
+from synthkit.core.runs import Stage
 from synthkit.gym.config import Origin
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from synthkit.core.errors import StageError
+from synthkit.core.executor import raise_if_stopped
 from synthkit.core.params import SelfDebugParams
 from synthkit.core.progress import Progress, show_progress
 from synthkit.core.records import append_record, read_records, write_records
@@ -149,6 +150,7 @@ def debug_task(shop: Shop, job: Job) -> Verified | Rejected:
             return discard(job, attempts)
         attempts.append(next_attempt(shop, job, attempts))
         append_record(shop.stage.dir / "attempts.jsonl", attempts[-1])
+        raise_if_stopped()
     return publish(shop, job, attempts)
 
 

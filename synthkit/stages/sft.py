@@ -70,6 +70,7 @@ def show_prompt(stage: Stage, row: Row) -> list[dict[str, str]]:
     return as_messages(row)
 
 
+@under_lock
 def preview(stage: Stage, n: int = 1) -> "list[pd.DataFrame]":
     """The first `n` rows by turn: how many tokens each has, and how many of them carry loss. Nothing is written."""
     _, tokenizer = prepare_student(stage)
@@ -116,6 +117,7 @@ def run(stage: Stage, progress: Progress | None = None) -> Path:
     """Train and save `base/` and `student/`. A finished student is kept; a cut-off training resumes its checkpoint."""
     student_dir = stage.dir / "student"
     if (student_dir / "config.json").exists():
+        shutil.rmtree(stage.dir / "checkpoints", ignore_errors=True)
         return student_dir
     stage.reopen()
     params, rows = params_of(stage), load_inputs(stage)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthkit.core.errors import EndpointError, ParamError
+from synthkit.core.loading import locate
 from synthkit.core.params import ScratchParams, SftParams
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def build_student(params: SftParams, texts: Iterable[str]) -> "tuple[PreTrainedM
     if params.from_scratch is not None:
         tokenizer = train_tokenizer(texts, params.from_scratch.vocab_size)
         return build_scratch_model(params.from_scratch, tokenizer, params.max_length, params.seed), tokenizer
-    return load_pretrained(str(params.model))
+    return load_pretrained(locate(str(params.model)))
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokenizerBase":

@@ -173,10 +173,11 @@ def harvest_of(stage: Stage) -> Harvest:
 def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
     """(topics asked for, kept, lost by reason, owed by reason): kept, lost and owed add up to the first.
 
-    A request that is owed counts with the topics that it would have asked for, up to a batch.
+    A request that is owed ends the sampling, so all topics that are missing then are owed for its reason.
     """
-    harvest, size = harvest_of(stage), params_of(stage).batch_size
-    owed = {reason: size * n for reason, n in count_owed(stage).items()}
+    harvest, reasons = harvest_of(stage), count_owed(stage)
+    missing = max(0, params_of(stage).n_topics - len(harvest.topics))
+    owed = {max(reasons, key=lambda reason: reasons[reason]): missing} if reasons and missing else {}
     return harvest.requested + sum(owed.values()), len(harvest.topics), harvest.lost, owed
 
 
@@ -199,4 +200,8 @@ def finish(stage: Stage) -> dict[str, Any]:
     for topic in read_topics(stage):
         areas[topic.area] = areas.get(topic.area, 0) + 1
     requested, kept, lost, owed = funnel(stage)
+    params, harvest = params_of(stage), harvest_of(stage)
+    if kept < params.n_topics and harvest.idle < params.max_idle_batches and not owed:
+        raise StageError(f"01_topics: {kept} of {params.n_topics} topics, and not all was asked for yet",
+                         "run the stage to its end first")
     return stage.finish(requested, kept, lost, {"areas": areas, "batches": len(read_batches(stage))}, owed=owed)

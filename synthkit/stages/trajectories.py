@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from synthkit.core.errors import StageError
+from synthkit.core.errors import EndpointError, StageError
 from synthkit.core.llm import ChatClient
+from synthkit.core.loading import locate
 from synthkit.core.params import TrajectoriesParams
 from synthkit.core.progress import Progress, show_progress
 from synthkit.core.prompts import hash_prompts
@@ -111,6 +112,7 @@ def preview(stage: Stage, n: int = 1) -> list[dict[str, Any]]:
 
 @contextmanager
 def open_playing(stage: Stage) -> Iterator[Playing]:
+    choose_counter(params_of(stage).tokenizer)
     yield Playing(stage, stage.open_chat(params_of(stage).teacher))
 
 
@@ -200,12 +202,19 @@ def summarise(task: Task, job: Job, trajectory: Trajectory, count_tokens: Callab
 
 @cache
 def choose_counter(tokenizer: str) -> Callable[[Trajectory], int]:
-    """How the tokens of a trajectory are counted: the estimate of four bytes each, or a model's own tokenizer."""
+    """How the tokens of a trajectory are counted: the estimate of four bytes each, or a model's own tokenizer.
+
+    Raises EndpointError when that cannot be loaded.
+    """
     if tokenizer == "bytes/4":
         return lambda trajectory: trajectory.n_tokens
     from transformers import AutoTokenizer
 
-    known = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
+    try:
+        known = AutoTokenizer.from_pretrained(locate(tokenizer), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise EndpointError(f"the tokenizer {tokenizer} cannot be loaded: {str(error).splitlines()[0]}",
+                            "check trajectories.tokenizer and the network, or count by bytes/4") from error
 
     def count(trajectory: Trajectory) -> int:
         return len(known.apply_chat_template(trajectory.messages, return_dict=True)["input_ids"])
@@ -233,10 +242,10 @@ def read_rollouts(stage: Stage) -> list[Rollout]:
 
 
 def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
-    """(rollouts, kept, refused by reason, owed by reason): the last three add up to the first."""
+    """(rollouts planned, kept, refused by reason, owed by reason): the last three add up to the first."""
     rows, owed = read_rollouts(stage), count_owed(stage)
-    refused = count_reasons(row for row in rows if not row.kept)
-    return len(rows) + sum(owed.values()), sum(row.kept for row in rows), refused, owed
+    refused = count_reasons(row for row in rows if row.reason)
+    return len(plan_jobs(stage)), sum(row.kept for row in rows), refused, owed
 
 
 def check(stage: Stage) -> None:

@@ -60,7 +60,7 @@ class ChatEndpoint:
     def __init__(self, teacher: TeacherParams, base_url: str):
         from openai import OpenAI
 
-        self.teacher, self.place = teacher, f"the teacher at {base_url}"
+        self.teacher, self.place, self.spoke = teacher, f"the teacher at {base_url}", False
         self.client = OpenAI(base_url=base_url, api_key=find_key(teacher, base_url), timeout=teacher.timeout_s,
                              max_retries=0, http_client=BoundedClient(teacher.timeout_s, teacher.concurrency))
 
@@ -85,7 +85,8 @@ class ChatEndpoint:
         if isinstance(error, openai.APIStatusError):
             answer = read_answer(error.status_code, error.response.content)
             explained, wait_s = explain_answer(self.place, answer, self.teacher), read_wait(error.response.headers)
-            return Failure(explained, charged=False, again=may_pass(explained), wait_s=wait_s)
+            charged = is_late(error.status_code)
+            return Failure(explained, charged=charged, again=may_pass(explained), wait_s=wait_s)
         if not isinstance(error, openai.APIConnectionError):
             return None
         if isinstance(error.__cause__, UNSENT):
@@ -119,8 +120,19 @@ class ChatEndpoint:
         if isinstance(status, int) and 400 <= status < 600:
             explained = explain_answer(self.place, read_answer(status, json.dumps(answer).encode()), self.teacher)
             return Failure(explained, charged=True, again=may_pass(explained))
+        if self.spoke:  # It does speak the chat API: this answer was spoilt on its way.
+            spoilt = TransientEndpointError(f"{self.place} sent an answer that is none", "start again later")
+            return Failure(spoilt, charged=True, again=True)
         wrong = EndpointError(f"{self.place} does not speak the OpenAI chat API", "correct teacher.base_url")
         return Failure(wrong, charged=True)
+
+
+def is_late(status: int) -> bool:
+    """Whether a gateway says that what stands behind it was too slow: it may have worked, and billed, all the same.
+
+    Any other error is taken as unbilled, which is how the known endpoints do it.
+    """
+    return status in (408, 499, 502, 504) or 520 <= status <= 527
 
 
 def find_key(teacher: TeacherParams, base_url: str) -> str:

@@ -25,7 +25,10 @@ from synthkit.core.llm.completions import as_dict
 from synthkit.core.params import TeacherParams
 
 LONGEST_WAIT_S = 120.0
-PASSING = (408, 409, 425, 429)
+PASSING = (408, 409, 425, 429, 499)
+NO_CHAT = (405, 407, 421)
+# OpenRouter's 403 for one prompt: the key is a good one.
+MODERATION = re.compile(r"moderation|flagged|content policy", re.IGNORECASE)
 REFUSED_PARAMETER = ("unsupported_parameter", "unsupported_value", "unknown_parameter")
 OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 FILTERED = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
@@ -96,6 +99,8 @@ def shorten(text: str) -> str:
 def explain_answer(place: str, answer: Answer, teacher: TeacherParams) -> SynthkitError:
     """An answer that is an error as one of ours: what a person must mend, what may pass, what this request caused."""
     status = answer.status
+    if status == 403 and MODERATION.search(answer.message):
+        return FilteredReply(f"{place} refused the request: {hide_key(answer.message[:300], teacher)}")
     if status in (401, 403):
         return EndpointError(f"{place} refused the key", f"set {teacher.key_env} to a key that may use it")
     if status == 404 or "model_not_found" in answer.codes:
@@ -107,7 +112,10 @@ def explain_answer(place: str, answer: Answer, teacher: TeacherParams) -> Synthk
     if status >= 500 or status in PASSING:
         return TransientEndpointError(f"{place} answered {status} {teacher.max_retries + 1} times",
                                       "start again later, or lower teacher.concurrency")
-    return explain_refusal(place, answer, hide_key(answer.message[:300], teacher))
+    message = hide_key(answer.message[:300], teacher)
+    if status in NO_CHAT:
+        return EndpointError(f"{place} answered {status}: {message}", "correct teacher.base_url, or a proxy's settings")
+    return explain_refusal(place, answer, message)
 
 
 def explain_refusal(place: str, answer: Answer, message: str) -> SynthkitError:

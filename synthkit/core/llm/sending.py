@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from synthkit.core.endpoints import resolve_endpoint
-from synthkit.core.executor import pause
+from synthkit.core.endpoints import EMBEDDED, resolve_endpoint
+from synthkit.core.executor import pause, raise_if_stopped
+from synthkit.core.fingerprint import hash_embedded
 from synthkit.core.ledger import Ledger
 from synthkit.core.llm.cache import Flights, ReplyCache, hash_request
 from synthkit.core.llm.completions import BYTES_PER_TOKEN, Completion, NotACompletion, Reply, read_completion
@@ -45,7 +46,9 @@ class MeteredSender:
     """
 
     def __init__(self, teacher: TeacherParams, run_dir: Path, stage: str, *, weights: str = ""):
-        self.teacher, self.stage, self.weights = teacher, stage, weights
+        # The embedded teacher answers from its files: other ones are another teacher of the same name.
+        embedded = hash_embedded("teacher") if teacher.base_url == EMBEDDED else ""
+        self.teacher, self.stage, self.weights = teacher, stage, weights or embedded
         base_url = resolve_endpoint("teacher", teacher.base_url)
         self.endpoint = ChatEndpoint(teacher, base_url)
         check_prices(teacher, base_url)
@@ -93,20 +96,22 @@ class MeteredSender:
 
     def _attempt(self, request: dict[str, Any], key: str, size: int) -> Completion:
         """Reserve, send, keep, settle. Raises Failure, and BudgetError before anything is sent."""
+        raise_if_stopped()
         with self.slots:
             number = self.ledger.reserve(self.stage, price_request(self.teacher, size), size // BYTES_PER_TOKEN)
             try:
                 completion = self._ask(request, size)
                 self.cache.put(key, completion)
+                self.ledger.settle(number, completion.tokens_in, completion.tokens_out,
+                                   price_completion(self.teacher, size, completion), completion.estimated,
+                                   "paid" if is_priced(self.teacher) else "free")
             except BaseException as error:
                 if isinstance(error, Failure) and not error.charged:
                     self.ledger.release(number)
                 else:
                     self.ledger.presume(number)
                 raise
-            self.ledger.settle(number, completion.tokens_in, completion.tokens_out,
-                               price_completion(self.teacher, size, completion), completion.estimated,
-                               "paid" if is_priced(self.teacher) else "free")
+            self.endpoint.spoke = True
             return completion
 
     def _ask(self, request: dict[str, Any], size: int) -> Completion:
