@@ -9,6 +9,7 @@
 # make storm      an endpoint that answers 503 for ten minutes: what is owed, and how it ends
 # make papermill  all seven notebooks by plain papermill, without the runner
 # make ray        stages on a Ray cluster of two nodes; installs requirements.ray.lock
+# make ray-offline  stages 01 to 05 of the offline run there, a node leaving in the middle, beside a local run
 # make lab        JupyterLab on the notebooks
 # make lint       ruff
 # make clean      takes the virtual environment and caches away; runs under outputs/ stay
@@ -18,7 +19,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help pipeline test bench soak attacks faults exports kills storm papermill ray lab lint clean
+.PHONY: help pipeline test bench soak attacks faults exports kills storm papermill ray ray-offline lab lint clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -64,6 +65,9 @@ papermill: $(STAMP)
 
 ray: $(RAY_STAMP)
 	@SYNTHKIT_RAY=1 $(PY) -m pytest tests/test_ray.py $(ARGS)
+
+ray-offline: $(RAY_STAMP)
+	@SYNTHKIT_RAY_OFFLINE=1 $(PY) -m pytest -s tests/test_ray_offline.py $(ARGS)
 
 lab: $(STAMP)
 	@$(PY) -m jupyterlab notebooks
