@@ -17,6 +17,7 @@ from synthkit.core.chain import PACKAGES
 from synthkit.core.endpoints import EMBEDDED, cache_dir
 from synthkit.core.errors import ParamError, SynthkitError
 from synthkit.core.llm import check_prices
+from synthkit.core.llm.prices import is_loopback
 from synthkit.core.loading import find_root
 from synthkit.core.params import (
     MlgymEvalParams,
@@ -30,7 +31,6 @@ from synthkit.core.params import (
 Params = Mapping[str, StageParams]
 MIN_FREE_GB = 2.0
 WIDTH = 120
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def check_teacher(teacher: TeacherParams) -> list[Check]:
     key = os.environ.get(teacher.key_env, "").strip()
     answer = get_url(f"{teacher.base_url.rstrip('/')}/models", {"Authorization": f"Bearer {key}"} if key else {})
     checks = check_price("teacher's price", teacher)
-    if not is_local(teacher.base_url):
+    if not is_loopback(teacher.base_url):
         refused = bool(key) and isinstance(answer, httpx2.Response) and answer.status_code in (401, 403)
         detail = f"{teacher.key_env} is {'refused' if refused else 'set' if key else 'not set'}"
         checks.append(Check("teacher's key", bool(key) and not refused, True, detail, f"export {teacher.key_env}=…"))
@@ -186,13 +186,6 @@ def is_url(text: str) -> bool:
     try:
         url = urlparse(text)
         return url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
-    except ValueError:
-        return False
-
-
-def is_local(url: str) -> bool:
-    try:
-        return urlparse(url).hostname in LOCAL
     except ValueError:
         return False
 

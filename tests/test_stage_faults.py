@@ -11,7 +11,7 @@ import pytest
 from loopback_teacher import Raw, Teacher, complete, fail, serve_teacher
 from stage_kit import ANSWERS, finish_drafts, open_with
 
-from synthkit.core.errors import BudgetError, StageError
+from synthkit.core.errors import BudgetError, EndpointError, StageError
 from synthkit.core.params import STAGES
 from synthkit.core.records import read_records
 from synthkit.core.runs import Stage, load_stage_record, open_stage
@@ -259,3 +259,11 @@ def test_a_run_that_the_kit_could_not_play_counts_in_no_score(tmp_path: Path) ->
         record = mlgym_eval.finish(stage)
     assert record["lost"]["kit_fault"] == 1 and record["metrics"]["tasks_left_out"] == ["wineCultivar"]
     assert mlgym_eval.aup(stage).pool
+
+
+def test_students_whose_server_is_away_are_named_when_the_evaluation_opens(tmp_path: Path) -> None:
+    finish_before_evaluation(tmp_path, "weights")
+    with serve_teacher({"": act}) as teacher:
+        stage = open_with("07_mlgym_eval", tmp_path, teacher, student={"base_url": "http://127.0.0.1:9/v1"})
+        with pytest.raises(EndpointError, match=r"server of base and student at http://127\.0\.0\.1:9/v1 cannot"):
+            mlgym_eval.load_inputs(stage)

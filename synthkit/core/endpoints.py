@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import httpx2
+
 from synthkit.core.errors import EndpointError
 
 EMBEDDED = "embedded"
@@ -67,6 +69,15 @@ def stop_embedded(process: "subprocess.Popen[str]") -> None:
         process.wait(5)
     except subprocess.TimeoutExpired:
         process.kill()
+
+
+def check_server(what: str, url: str) -> None:
+    """Raises EndpointError when nothing answers at the base URL of an OpenAI-compatible API; any answer will do."""
+    try:
+        httpx2.get(f"{url.rstrip('/')}/models", timeout=5)
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        raise EndpointError(f"{what} at {url} cannot be reached ({type(error).__name__})",
+                            "start it, or correct its base_url") from error
 
 
 def read_secret(name: str) -> str:

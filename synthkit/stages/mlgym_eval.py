@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
-from synthkit.core.endpoints import embedded_benchmark
+from synthkit.core.endpoints import check_server, embedded_benchmark
 from synthkit.core.errors import StageError
 from synthkit.core.llm import Reply
 from synthkit.core.loading import locate
@@ -117,7 +117,10 @@ def load_benchmark(stage: Stage) -> list[Task]:
 
 
 def load_inputs(stage: Stage) -> list[Task]:
-    """The held-out tasks that every model plays."""
+    """The held-out tasks that every model plays. Raises EndpointError when the students' server does not answer."""
+    url = params_of(stage).student.base_url
+    if url != "local":
+        check_server("the server of base and student", url)
     return load_benchmark(stage)
 
 

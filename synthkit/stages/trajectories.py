@@ -23,7 +23,7 @@ from synthkit.core.progress import Progress, show_progress
 from synthkit.core.prompts import hash_prompts
 from synthkit.core.records import read_records, write_records
 from synthkit.core.runs import Stage, under_lock
-from synthkit.core.worklist import Worklist, check_owed, count_owed, read_owed, write_owed
+from synthkit.core.worklist import Worklist, check_owed, count_owed, read_owed
 from synthkit.gym.agent import AGENT_PROMPTS, Agent, Save, run_episode
 from synthkit.gym.environment import Environment
 from synthkit.gym.task import Task
@@ -125,14 +125,13 @@ def plan_jobs(stage: Stage) -> list[Job]:
 @under_lock
 def run(stage: Stage, progress: Progress | None = None) -> list[Rollout]:
     """Play every rollout that has no record yet, then filter them all. Resumable after any step."""
-    jobs = plan_jobs(stage)
+    jobs, work = plan_jobs(stage), list_work(stage)
     with show_progress(progress, len(jobs)) as advance:
-        found = list_work(stage).work_off(jobs, params_of(stage).workers, advance).values()
+        found = work.work_off(jobs, params_of(stage).workers, advance).values()
     rows = judge_rollouts([row for row in found if isinstance(row, Rollout)], params_of(stage))
-    write_records(stage.dir / "rollouts.jsonl", rows)
+    work.rewrite(rows)
     write_records(stage.dir / "refused.jsonl", [row for row in rows if not row.kept])
     write_records(stage.dir / "sft.jsonl", [build_row(stage, row) for row in rows if row.kept])
-    write_owed(stage, {row.id for row in rows})
     check_owed(stage, len(jobs))
     return rows
 
