@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from synthkit import doctor
+from synthkit.core.llm import prices
 from synthkit.core.loading import load_params
 from synthkit.core.params import StageParams
 
@@ -51,7 +52,7 @@ def check_teacher(url: str, model: str = "listed") -> dict[str, doctor.Check]:
 @pytest.fixture
 def hosted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat loopback as any other host, so that a key is asked for."""
-    monkeypatch.setattr(doctor, "LOCAL", ())
+    monkeypatch.setattr(prices, "LOOPBACK", ())
 
 
 @pytest.mark.usefixtures("hosted")

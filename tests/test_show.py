@@ -11,6 +11,7 @@ import pytest
 
 from synthkit.core.errors import RecordError
 from synthkit.core.params import STAGES
+from synthkit.core.records import FORMAT, write_records
 from synthkit.gym.aup import Aup
 from synthkit.show import plots, tables, viewer
 from synthkit.show.report import write_report
@@ -46,15 +47,16 @@ def make_aup() -> dict[str, Any]:
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_records(path, rows)
 
 
 def write_stage(run_dir: Path, name: str, lost: dict[str, int]) -> None:
     folder = run_dir / name
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"name": name, "attempt": "a", "fingerprint": "f", "requested": 10, "kept": 10 - sum(lost.values()),
-              "lost": lost, "metrics": {}, "tokens": 5, "usd": 0.0, "seconds": 6.0, "versions": {"synthkit": "0"},
-              "finished_at": "2026-01-01T00:00:00+00:00"}
+    record = {"format": FORMAT, "name": name, "attempt": "a", "fingerprint": "f", "results": "r", "made_from": {},
+              "requested": 10, "kept": 10 - sum(lost.values()), "lost": lost, "owed": 0, "metrics": {}, "tokens": 5,
+              "usd": 0.0, "charges": {}, "codes": ["c"], "made_by_other_code": False, "seconds": 6.0,
+              "versions": {"synthkit": "0"}, "finished_at": "2026-01-01T00:00:00+00:00"}
     (folder / "stage.json").write_text(json.dumps(record))
 
 
@@ -164,3 +166,16 @@ def test_report_of_a_run_that_only_began(tmp_path: Path) -> None:
     write_stage(tmp_path, "01_topics", {})
     assert "as far as 01_topics" in write_report(tmp_path).read_text()
     assert write_summary(tmp_path)["models"] == []
+
+
+def test_a_report_tells_what_is_owed_what_the_kit_did_wrong_and_what_was_presumed(run_dir: Path) -> None:
+    path = run_dir / "05_trajectories" / "stage.json"
+    record = json.loads(path.read_text()) | {"owed": 2, "lost": {"gave_up": 5, "kit_fault": 1},
+                                             "made_by_other_code": True,
+                                             "charges": {"presumed": {"requests": 3, "tokens": 70, "usd": 0.5}}}
+    path.write_text(json.dumps(record))
+    write_lines(path.parent / "owed.jsonl", [{"id": f"t/{k}", "reason": "endpoint", "cause": EVIL} for k in range(2)])
+    page = write_report(run_dir).read_text()
+    assert "What is still owed" in page and "made by other code" in page and "<td>presumed</td>" in page
+    assert page.index("kit fault") < page.index("gave up") and page.index("kit fault") < page.index("gated")
+    assert "<script" not in page

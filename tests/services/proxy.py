@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 
 from synthkit.core.endpoints import start_embedded, stop_embedded
+from synthkit.offline.teacher_server import MODEL
 
 
 @dataclass
@@ -58,8 +59,8 @@ def serve_proxy(reply_s: float = 0.0) -> Iterator[Proxy]:
             key = json.dumps(request, sort_keys=True)
             with proxy.lock:
                 proxy.received[key] += 1
-            answer = client.post(embedded.urls["teacher"] + "/chat/completions", content=body,
-                                 headers={"Content-Type": "application/json"})
+            # Whatever it is to be: base and student, where they are served, are the scripted teacher too.
+            answer = client.post(embedded.urls["teacher"] + "/chat/completions", json=request | {"model": MODEL})
             idle.wait(proxy.reply_s)
             self.reply(answer.status_code, answer.content)
             with proxy.lock:
