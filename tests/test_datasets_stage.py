@@ -1,13 +1,14 @@
 """Stage 02 on the embedded Hub with a teacher on loopback, and its parts: plans, splits, files, decontamination."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from loopback_teacher import serve_teacher
+from loopback_teacher import fail, serve_teacher
 from stage_kit import ANSWERS, PLAN, PROPOSAL, finish_topics, open_with
 
 from synthkit.core.errors import HubError, StageError
@@ -17,6 +18,7 @@ from synthkit.stages.contamination import Benchmark, measure_overlap
 from synthkit.stages.forms import TaskPlan
 from synthkit.stages.materialise import apply_plan, check_plan, clean_frame, split_frame, write_files
 from synthkit.stages.profile import describe_columns, sample_rows
+from synthkit.stages.proposals import open_desk
 
 SMALL = DatasetsParams(max_train_rows=100, max_test_rows=40)
 
@@ -52,6 +54,36 @@ def test_plans_are_refused_with_typed_reasons() -> None:
     with pytest.raises(HubError) as caught:
         split_frame(frame, make_plan(features=["y", "absent"]), SMALL, 0)
     assert caught.value.reason == "no_features"
+
+
+def test_a_desk_leaves_no_thread_behind(tmp_path: Path) -> None:
+    with serve_teacher(ANSWERS) as teacher:
+        finish_topics(tmp_path, teacher, 1)
+        stage = open_with("02_datasets", tmp_path, teacher, benchmark="none")
+        before = set(threading.enumerate())
+        with open_desk(stage) as desk:
+            assert desk.tables.submit(threading.current_thread).result() not in before
+        assert not [thread for thread in threading.enumerate() if thread not in before and "Pool" in thread.name]
+
+
+def test_a_near_duplicate_that_was_owed_ends_as_if_it_had_come_in_time(tmp_path: Path) -> None:
+    """Which of three tasks on one dataset is kept depends on all three, also when the first comes last."""
+    def fail_first(messages: list[dict[str, str]]) -> Any:
+        return fail(503) if "Flowers 1" in json.dumps(messages) and not calm else ANSWERS["DatasetProposal"](messages)
+
+    with serve_teacher(ANSWERS | {"DatasetProposal": fail_first}) as teacher:
+        results = []
+        for name in ("whole", "held up"):
+            run_dir, calm = tmp_path / name, name == "whole"
+            finish_topics(run_dir, teacher, 3)
+            if not calm:
+                with pytest.raises(StageError, match="still owes 1 of 3"):
+                    datasets.run(open_with("02_datasets", run_dir, teacher, benchmark="none"))
+                calm = True
+            stage = open_with("02_datasets", run_dir, teacher, benchmark="none")
+            datasets.run(stage)
+            results.append([(stage.dir / file).read_bytes() for file in ("proposals.jsonl", "rejected.jsonl")])
+        assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("split", ["random", "stratified", "grouped", "time"])

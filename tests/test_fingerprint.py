@@ -68,6 +68,21 @@ def test_what_is_embedded_counts_by_its_files(tmp_path: Path, monkeypatch: pytes
     assert print_of("01_topics", teacher=remote) == outside
 
 
+def test_another_teacher_does_not_change_with_the_scripted_one(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stage 02 of a paid run still checks against the embedded benchmark, and an upgrade must not archive it."""
+    copy = tmp_path / "offline"
+    shutil.copytree(fingerprint.OFFLINE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprint, "OFFLINE", copy)
+    paid = {"teacher": {"model": "gpt-5", "base_url": "https://api.openai.com/v1"},
+            "hub": {"endpoint": "https://huggingface.co"}}
+    before = [print_of("02_datasets", **values) for values in (paid, {})]
+    with (copy / "policy.py").open("a") as file:
+        file.write("\nCHANGED = 1\n")
+    after = [print_of("02_datasets", **values) for values in (paid, {})]
+    assert before[0] == after[0] and before[1] != after[1]
+
+
 def test_the_version_and_what_is_free_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     before = print_of("04_self_debug")
     monkeypatch.setattr(synthkit, "__version__", "9.9")

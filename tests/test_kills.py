@@ -40,25 +40,21 @@ def find_stage(run_dir: Path) -> str:
 
 
 def kill(runner: "subprocess.Popen[bytes]", what: str) -> None:
-    """End by force the runner and all below it, or the runner alone, or the kernel alone; wait until all are gone.
-
-    Between two stages there is no kernel: then all.
-    """
+    """End by force the runner and all below it, or the runner alone, or the kernel alone, which may be at its end."""
     try:
         below = psutil.Process(runner.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         below = []
-    kernels = [process for process in below if is_kernel(process)]
-    what = "all" if what == "kernel" and not kernels else what
-    for process in {"all": [*below], "runner": [], "kernel": kernels}[what]:
+    for process in below:
         try:
-            process.kill()
+            if what == "all" or (what == "kernel" and is_kernel(process)):
+                process.kill()
         except psutil.NoSuchProcess:
             continue
     if what != "kernel":
         runner.kill()
-    runner.wait(LIMIT_S)
-    assert psutil.wait_procs(below, timeout=60)[1] == [], "a kernel ends with its runner"
+        runner.wait(LIMIT_S)
+        assert psutil.wait_procs(below, timeout=60)[1] == [], "a kernel ends with its runner"
 
 
 def is_kernel(process: psutil.Process) -> bool:
@@ -69,29 +65,28 @@ def is_kernel(process: psutil.Process) -> bool:
 
 
 def run_with_kills(run_dir: Path, proxy: Proxy, log: Path, kills: int, seed: int) -> dict[str, int]:
-    """Run until the end, killed `kills` times, spread over the stages as far as they have to be run at all.
+    """Run until the end, killed `kills` times, spread over the stages.
 
     Returns how many kills each stage had.
     """
     chance, had = random.Random(seed), dict.fromkeys(STAGES, 0)
     each = -(-kills // len(STAGES))
     while True:
-        runner = start(run_dir, proxy, log)
+        runner, hit = start(run_dir, proxy, log), False
         moment: float | None = None
         while runner.poll() is None:
             stage = find_stage(run_dir)
             begun = stage and (run_dir / stage / "opened.json").exists()
             if moment is None and begun and had[stage] < each and sum(had.values()) < kills:
-                moment = time.monotonic() + chance.uniform(0.0, 6.0)
+                moment = time.monotonic() + chance.uniform(0.0, 5.0)
             if moment is not None and time.monotonic() >= moment:
-                kill(runner, chance.choice(["all", "all", "runner", "kernel"]))
                 had[find_stage(run_dir) or STAGES[-1]] += 1
-                break
+                kill(runner, chance.choice(["all", "all", "runner", "kernel"]))
+                hit, moment = True, None
             time.sleep(0.02)
-        else:
-            if runner.returncode == 0:
-                return had
-            raise AssertionError(log.read_text()[-3000:])
+        if runner.returncode == 0:
+            return had
+        assert hit, log.read_text()[-3000:]
 
 
 def count_cached(run_dir: Path) -> int:

@@ -1,5 +1,6 @@
 """Stage 06 on a handful of rows: mask, from-scratch student, saved model, and the local chat that plays it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def check_local_chat(folder: str) -> None:
             chat.chat([{"role": "user", "content": WORDS * 60}])
     finally:
         chat.close()
+    check_own_sampling(Path(folder), messages, first)
+
+
+def check_own_sampling(folder: Path, messages: list[dict], expected: object) -> None:
+    """What a model's own file says of sampling does not change its replies."""
+    path = folder / "generation_config.json"
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | {"repetition_penalty": 9.0, "suppress_tokens": [5, 6, 7]}))
+    chat = LocalChat(str(folder), temperature=0.7, max_new_tokens=8)
+    try:
+        assert chat.chat(messages, sample=0, seed=5) == expected
+    finally:
+        chat.close()
+        path.write_text(before)
 
 
 def test_loss_stands_on_assistant_turns_only(stage: Stage):

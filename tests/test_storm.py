@@ -18,7 +18,7 @@ from services.proxy import Proxy, serve_proxy
 
 ROOT = Path(__file__).resolve().parent.parent
 STORM_S = float(os.environ.get("SYNTHKIT_STORM_S", "0"))
-FAILED = 503
+FAILED, CALM = 503, 25
 
 
 def run(run_dir: Path, proxy: Proxy, *more: str) -> "subprocess.CompletedProcess[str]":
@@ -30,18 +30,21 @@ def run(run_dir: Path, proxy: Proxy, *more: str) -> "subprocess.CompletedProcess
 
 
 def start_storm(proxy: Proxy) -> Callable[[], bool]:
-    """After the third request from now on every one fails, for so long; returns whether the storm is over."""
+    """After the first ones from now on every request fails, for so long; returns whether the storm is over.
+
+    The first are those of the notebook's preview, which fails as a whole when it cannot be shown.
+    """
     seen, until = 0, [0.0]
 
     def fail(body: dict[str, Any]) -> int | None:
         nonlocal seen
         seen += 1
-        if seen == 4:
+        if seen == CALM + 1:
             until[0] = time.monotonic() + STORM_S
-        return FAILED if seen > 3 and time.monotonic() < until[0] else None
+        return FAILED if seen > CALM and time.monotonic() < until[0] else None
 
     proxy.fail = fail
-    return lambda: seen > 3 and time.monotonic() >= until[0]
+    return lambda: seen > CALM and time.monotonic() >= until[0]
 
 
 @pytest.mark.skipif(not STORM_S, reason="run by `make storm`")
