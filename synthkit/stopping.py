@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from nbclient.exceptions import CellExecutionComplete
@@ -48,9 +48,10 @@ class Stop:
         """An interrupt arrived; without a kernel the second one ends at once."""
         if not self.asked:
             self.asked = True
-            sys.stderr.write(STOPPING)
-            sys.stderr.flush()
             self.pass_on()
+            with suppress(OSError, RuntimeError, ValueError):  # Whoever read it may have been interrupted too.
+                sys.stderr.write(STOPPING)
+                sys.stderr.flush()
         elif self.kernel is not None:
             self.kernel.kill_now()
         else:
@@ -88,7 +89,7 @@ def stop_on_signals() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 class StoppableClient(PapermillNotebookClient):

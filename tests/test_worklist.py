@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from synthkit.core import worklist
 from synthkit.core.errors import (
     BudgetError,
     CutReply,
+    DiskFullError,
     HubError,
     SandboxDied,
     SynthkitError,
@@ -227,3 +229,28 @@ def test_progress_is_told_of_what_is_done_and_of_each_outcome(stage: Stage) -> N
     assert told == [2, 1, 1]
 
 
+
+
+def test_what_was_owed_stays_so_when_its_row_cannot_be_written(
+        stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(stage, {"c": [ZeroDivisionError("x")]}, "abc")
+
+    def refuse(path: Path, row: BaseModel) -> None:
+        raise DiskFullError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worklist, "append_record", refuse)
+        with pytest.raises(DiskFullError):
+            make_work(stage, {}).work_off(list("abc"), 1)
+    assert read_owed(stage)["c"].faults == 1
+
+
+def test_a_refusal_that_cannot_be_made_costs_no_other_items_result(stage: Stage) -> None:
+    work = make_work(stage, {"a": [CutReply("cut")]})
+
+    def fail(item: str, reason: str, detail: str) -> BaseModel:
+        raise KeyError("no baseline")
+
+    broken = Worklist(stage, work.files, work.key, work.row_key, fail, work.open, work.work)
+    assert sorted(broken.work_off(list("abcd"), 2)) == list("bcd")
+    assert read_owed(stage)["a"].cause == "KeyError: 'no baseline'"

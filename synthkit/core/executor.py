@@ -33,7 +33,8 @@ def map_items(
 
     What a person has to act on (budget, endpoint, sandbox, disk) stops the map, and so does an interrupt: items that
     have not begun are dropped, those under way end, at the latest where they call `raise_if_stopped`, and what they
-    gave is still yielded; then the error is raised. A second interrupt does not wait for them. SIGTERM is an interrupt.
+    gave is still yielded; then the error is raised. A second interrupt does not wait for them, but a process whose
+    threads they are ends only with them. SIGTERM is an interrupt.
     """
     stopped = threading.Event()
 
@@ -43,6 +44,10 @@ def map_items(
         try:
             with stop_with(stopped):
                 return function(item)
+        except CancelledError as error:
+            if stopped.is_set():
+                raise
+            raise RuntimeError("something was cancelled that nobody had asked to stop") from error
         except BaseException as error:
             if not is_data(error):
                 stopped.set()
@@ -105,9 +110,9 @@ def defer_interrupts(stopped: threading.Event, wake: Callable[[], Any]) -> Itera
 
     def note(number: int, frame: Any) -> None:
         noted.append(number)
-        stopped.set()
         if len(noted) > 1:
             raise KeyboardInterrupt
+        stopped.set()
         wake()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

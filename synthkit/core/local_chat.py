@@ -7,7 +7,7 @@ Nothing constrains the decoding. A larger student is served by vLLM and reached 
 
 import queue
 import threading
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class LocalChat:
         self.tokenizer.chat_template = TEMPLATE.read_text()
         self.temperature, self.max_new_tokens = temperature, max_new_tokens
         self.context = self.model.config.max_position_embeddings
+        self.closing, self.closed = threading.Lock(), False
         self.waiting: queue.Queue[Request | None] = queue.Queue()
         self.worker = threading.Thread(target=self._serve, daemon=True)
         self.worker.start()
@@ -64,11 +65,17 @@ class LocalChat:
         if len(ids) + self.max_new_tokens > self.context:
             raise ContextOverflow(f"{len(ids)} tokens of prompt do not fit the context window of {self.context}")
         request = Request(ids, seed=(seed or 0) * 1009 + sample)
-        self.waiting.put(request)
+        with self.closing:
+            if self.closed:
+                raise CancelledError
+            self.waiting.put(request)
         return request.reply.result()
 
     def close(self) -> None:
-        self.waiting.put(None)
+        """End the model's thread, once what it has been asked is answered; whoever asks later gets CancelledError."""
+        with self.closing:
+            self.closed = True
+            self.waiting.put(None)
         self.worker.join()
 
     def _serve(self) -> None:

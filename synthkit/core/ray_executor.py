@@ -3,12 +3,15 @@
 A worker gets one item with the files that it is made from, works on it in a folder of its own, and sends back its row
 and the files that it wrote. Workers keep no state and hold no key: their requests go through a mailbox to the driver,
 which has cache, ledger and budget. So a node may leave at any time: its items are worked on elsewhere, and a reply that
-had reached the driver is not paid for again. Every node needs this kit, with the same code, and a sandbox.
+had reached the driver is not paid for again. Of an item that is interrupted or owed only its replies are kept: its
+episode or attempt is then played again from them. Every node needs this kit, with the same code, and a sandbox.
 Tried on a cluster of two nodes on one machine.
 """
 
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +23,7 @@ from pydantic import BaseModel
 
 from synthkit.core.code_hash import hash_code
 from synthkit.core.endpoints import EMBEDDED
-from synthkit.core.errors import EndpointError, NodeLost, WorkerDied
+from synthkit.core.errors import EndpointError, NodeLost, SynthkitError, WorkerDied
 from synthkit.core.executor import CancelledError, defer_interrupts, explain_stop, is_data
 from synthkit.core.params import RayParams
 from synthkit.core.ray_mailbox import RemoteSender, make_portable, serve_mailbox
@@ -75,19 +78,25 @@ def drive(work: "Worklist[Any, Any]", waiting: list[Any], workers: int, parcel: 
     """Keep `workers` items in flight until all have ended, or, once the map is stopping, until those in flight have."""
     import ray
 
-    stage, stop = work.stage, None
-    remote = make_remote(stage.params.ray)
+    stop: BaseException | None = None
+    remote = make_remote(work.stage.params.ray)
     flying: dict[Any, Any] = {}
     while flying or (waiting and not stopped.is_set()):
-        while waiting and len(flying) < workers and not stopped.is_set():
-            item = waiting.pop(0)
-            flying[remote.remote([parcel], item, pack_inputs(work, item))] = item
-        done, _ = ray.wait(list(flying), num_returns=1, timeout=LOOK_S)
-        if not done:
-            check_resources(stage.params.ray)
-        for ref in done:
-            item = flying.pop(ref)
-            result = take_result(stage, ref)
+        results: list[tuple[Any, BaseModel | Exception]] = []
+        try:
+            while waiting and len(flying) < workers and not stopped.is_set():
+                flying[remote.remote([parcel], waiting[0], pack_inputs(work, waiting[0]))] = waiting[0]
+                waiting.pop(0)
+            done, _ = ray.wait(list(flying), num_returns=1, timeout=LOOK_S)
+            results = [(flying.pop(ref), take_result(work.stage, ref)) for ref in done]
+            if not done:
+                check_resources(work.stage.params.ray)
+        except ray.exceptions.RayError as error:
+            raise EndpointError(f"the Ray cluster cannot be reached any more: {error}", "start again") from error
+        except SynthkitError as error:
+            stopped.set()
+            stop = stop or error
+        for item, result in results:
             if not isinstance(result, Exception) or is_data(result):
                 yield item, result
             else:
@@ -101,11 +110,13 @@ def connect(params: RayParams) -> Iterator[None]:
     """This process as a driver of the cluster. Raises EndpointError when there is none."""
     ray = import_ray()
     if ray.is_initialized():
+        check_resources(params)
         yield
         return
     check_address(params.address)
     try:
-        ray.init(address=params.address, log_to_driver=False, configure_logging=False)
+        with keep_signals():
+            ray.init(address=params.address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise no_cluster(params.address) from error
     try:
@@ -113,6 +124,17 @@ def connect(params: RayParams) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def keep_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts; here it is an interrupt like any other."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def import_ray() -> Any:
@@ -213,18 +235,27 @@ def take_result(stage: Stage, ref: Any) -> BaseModel | Exception:
     try:
         result, files = ray.get(ref, timeout=60)
     except ray.exceptions.RayTaskError as error:
-        return RuntimeError(f"a worker failed: {error}")
+        # Not the item's work, whose exceptions come as results: what is around it.
+        return NodeLost(f"a worker failed beside its work: {str(error).strip().splitlines()[-1]}")
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         return WorkerDied(f"a worker died: {type(error).__name__}")
     except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
         return NodeLost(f"a node was lost: {type(error).__name__}")
+    try:
+        put_files(stage, files)
+    except Exception as error:
+        return error
+    return result
+
+
+def put_files(stage: Stage, files: Files) -> None:
+    """What a worker's item wrote below the stage's folder: records are appended to those that are there."""
     with explain_full_disk(stage.dir):
         lists = {name: data for name, data in files.items() if Path(name).parent == Path(stage.name)
                  and name.endswith(".jsonl")}
         place(stage.run_dir, {name: data for name, data in files.items() if name not in lists})
         for name, data in lists.items():
             append_line(stage.run_dir / name, data.decode())
-    return result
 
 
 def place(root: Path, files: Files) -> None:

@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from synthkit.core.errors import NodeLost, SynthkitError
@@ -89,33 +89,45 @@ def serve_mailbox(stage: Stage, stopped: threading.Event) -> Iterator[Any]:
     node = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False)
     mailbox = ray.remote(num_cpus=0, max_concurrency=MOST_WAITING)(Mailbox).options(scheduling_strategy=node).remote()
-    ending = threading.Event()
-    serving = threading.Thread(target=serve, args=(mailbox, stage, stopped, ending), daemon=True)
+    ending, pool = threading.Event(), ThreadPoolExecutor(stage.params.teacher.concurrency)
+    serving = threading.Thread(target=serve, args=(mailbox, stage, pool, stopped, ending), daemon=True)
     serving.start()
+    waiting = True
     try:
         yield mailbox
+    except KeyboardInterrupt:
+        waiting = False  # The second interrupt does not wait for what is under way.
+        raise
     finally:
         ending.set()
-        serving.join()
         ray.kill(mailbox)
+        pool.shutdown(wait=waiting, cancel_futures=True)
+        if waiting:
+            serving.join()
 
 
-def serve(mailbox: Any, stage: Stage, stopped: threading.Event, ending: threading.Event) -> None:
-    """Take requests and answer each in a thread of its own, as many at a time as the endpoint's slots."""
+def serve(mailbox: Any, stage: Stage, pool: ThreadPoolExecutor, stopped: threading.Event,
+          ending: threading.Event) -> None:
+    """Take requests and answer each in a thread of its own, as many at a time as the endpoint's slots.
+
+    When that ends early the mailbox ends with it, so that no worker waits for a reply that nobody will send.
+    """
     import ray
 
-    senders = Senders(stage)
-    with ThreadPoolExecutor(stage.params.teacher.concurrency) as pool:
+    senders, taking = Senders(stage), None
+    try:
         while not ending.is_set():
+            taking = taking or mailbox.take.remote()
             try:
-                taken = ray.get(mailbox.take.remote(), timeout=60)
+                taken = ray.get(taking, timeout=60)
             except ray.exceptions.GetTimeoutError:
-                continue
-            except ray.exceptions.RayError:
-                stopped.set()  # The mailbox is gone: no worker can ask for anything any more.
-                return
+                continue  # What it takes in the end must not be lost.
+            taking = None
             for number, request in taken:
                 pool.submit(answer, mailbox, number, request, senders, stopped)
+    except Exception:
+        stopped.set()
+        ray.kill(mailbox)
 
 
 def answer(mailbox: Any, number: int, request: Any, senders: "Senders", stopped: threading.Event) -> None:
@@ -126,7 +138,8 @@ def answer(mailbox: Any, number: int, request: Any, senders: "Senders", stopped:
             reply: Any = senders.open(teacher, weights).send(body, sample, seed)
     except Exception as error:
         reply = make_portable(error)
-    mailbox.answer.remote(number, reply)
+    with suppress(Exception):  # After a second interrupt there may be no Ray any more.
+        mailbox.answer.remote(number, reply)
 
 
 def make_portable(error: Exception) -> Exception:

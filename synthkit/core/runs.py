@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from synthkit.core import chain
 from synthkit.core.chain import load_stage_record, read_opened
 from synthkit.core.code_hash import hash_code
-from synthkit.core.errors import ParamError, StageError
+from synthkit.core.errors import ParamError, RecordError, StageError
 from synthkit.core.fingerprint import compute_fingerprint
 from synthkit.core.loading import describe_fault, find_root, find_secrets
 from synthkit.core.lock import hold_run
@@ -243,7 +243,7 @@ def look_at(stage: Stage) -> None:
         try:
             with stage.hold():
                 chain.mark_code(stage.run_dir, stage.name)
-        except StageError:
+        except (StageError, RecordError, OSError):
             return  # Somebody is at work there, or nothing can be written: the mark waits, the reader does not.
 
 

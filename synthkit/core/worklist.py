@@ -89,13 +89,16 @@ class Worklist(Generic[Item, Context]):
     def _map(self, left: Sequence[Item], workers: int, rows: dict[str, BaseModel], owed: dict[str, OwedItem],
              advance: Callable[[int], Any]) -> None:
         for item, result in self._results(left, workers):
-            outcome = self.settle(item, result, owed.get(self.key(item)))
+            try:
+                outcome = self.settle(item, result, owed.get(self.key(item)))
+            except Exception as error:
+                outcome = self.owe(item, error, owed.get(self.key(item)))
             if isinstance(outcome, OwedItem):
-                owed[outcome.id] = outcome
                 append_record(self.stage.dir / OWED_FILE, outcome)
+                owed[outcome.id] = outcome
             else:
-                rows[self.key(item)] = outcome
                 append_record(self.stage.dir / self.files[type(outcome)], outcome)
+                rows[self.key(item)] = outcome
             advance(1)
 
     def _results(self, left: Sequence[Item], workers: int) -> "Iterable[tuple[Item, BaseModel | Exception]]":
@@ -120,11 +123,16 @@ class Worklist(Generic[Item, Context]):
             return OwedItem(id=self.key(item), reason=reason, cause=result.cause, tries=tries, faults=faults)
         if isinstance(result, ReplyError | HubError):
             return self.refuse(item, result.reason, result.cause)
-        trace = "".join(traceback.format_exception(result))[-MAX_TRACE_CHARS:]
-        cause = f"{type(result).__name__}: {result}"
+        unexpected = self.owe(item, result, before)
         if faults:
-            return self.refuse(item, KIT_FAULT, f"{cause}\n{trace}")
-        return OwedItem(id=self.key(item), reason=UNEXPECTED, cause=cause, tries=tries, faults=1, traceback=trace)
+            return self.refuse(item, KIT_FAULT, f"{unexpected.cause}\n{unexpected.traceback}")
+        return unexpected
+
+    def owe(self, item: Item, error: Exception, before: OwedItem | None) -> OwedItem:
+        """An item that is owed for an exception that nobody expected."""
+        return OwedItem(id=self.key(item), reason=UNEXPECTED, cause=f"{type(error).__name__}: {error}",
+                        tries=before.tries + 1 if before else 1, faults=before.faults + 1 if before else 1,
+                        traceback="".join(traceback.format_exception(error))[-MAX_TRACE_CHARS:])
 
     def rewrite(self, rows: Iterable[BaseModel]) -> None:
         """Write the record files anew in the order of `rows`, and `owed.jsonl` without what is done by now.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from synthkit.core.errors import ContextOverflow, CutReply, EmptyReply, ReasoningOnlyReply, ReplyError
+from synthkit.core.executor import raise_if_stopped
 from synthkit.core.llm import Reply
 from synthkit.core.params import SandboxParams
 from synthkit.core.prompts import render_prompt
@@ -208,6 +209,7 @@ def play_again(env: Environment, agent: Agent, observation: str, saved: Trajecto
     if saved.messages[0] != agent.messages[0]:
         raise Diverged("the system message is another one")
     for at, (step, usage) in enumerate(zip(saved.steps, saved.step_usage, strict=True)):
+        raise_if_stopped()
         state = env.state()
         if saved.messages[1 + 2 * at]["content"] != format_turn(env, observation, state):
             raise Diverged(f"the turn before step {at + 1} is another one")

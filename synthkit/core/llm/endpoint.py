@@ -35,7 +35,8 @@ class BoundedClient(httpx2.Client):
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send and read to the end. Raises ReadTimeout when that takes longer than the timeout.
 
-        The clock is looked at when a piece has come, so what drips ends at the latest after twice the timeout.
+        The clock is looked at when a piece of the body has come, so one that drips ends at the latest after twice the
+        timeout; headers that drip are bounded by the HTTP library alone.
         """
         deadline = time.monotonic() + self.timeout_s
         response = super().send(request, **options | {"stream": True})

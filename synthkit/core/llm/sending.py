@@ -96,8 +96,8 @@ class MeteredSender:
 
     def _attempt(self, request: dict[str, Any], key: str, size: int) -> Completion:
         """Reserve, send, keep, settle. Raises Failure, and BudgetError before anything is sent."""
-        raise_if_stopped()
         with self.slots:
+            raise_if_stopped()
             number = self.ledger.reserve(self.stage, price_request(self.teacher, size), size // BYTES_PER_TOKEN)
             try:
                 completion = self._ask(request, size)
