@@ -64,8 +64,9 @@ def is_kernel(process: psutil.Process) -> bool:
         return False
 
 
-def run_with_kills(run_dir: Path, proxy: Proxy, log: Path, kills: int, seed: int) -> dict[str, int]:
-    """Run until the end, killed `kills` times, spread over the stages.
+def run_with_kills(run_dir: Path, proxy: Proxy, log: Path, kills: int, seed: int,
+                   seconds: dict[str, float]) -> dict[str, int]:
+    """Run until the end, killed `kills` times, spread over the stages and, in each, over the `seconds` that it takes.
 
     Returns how many kills each stage had.
     """
@@ -78,7 +79,7 @@ def run_with_kills(run_dir: Path, proxy: Proxy, log: Path, kills: int, seed: int
             stage = find_stage(run_dir)
             begun = stage and (run_dir / stage / "opened.json").exists()
             if moment is None and begun and had[stage] < each and sum(had.values()) < kills:
-                moment = time.monotonic() + chance.uniform(0.0, 5.0)
+                moment = time.monotonic() + chance.uniform(0.0, seconds[stage])
             if moment is not None and time.monotonic() >= moment:
                 had[find_stage(run_dir) or STAGES[-1]] += 1
                 kill(runner, chance.choice(["all", "all", "runner", "kernel"]))
@@ -103,11 +104,13 @@ def count_charges(run_dir: Path) -> dict[str, int]:
 @pytest.mark.skipif(not KILLS, reason="run by `make kills`")
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_is_not(tmp_path: Path) -> None:
     with serve_proxy(REPLY_S) as proxy:
-        assert sum(run_with_kills(tmp_path / "whole", proxy, tmp_path / "whole.log", 0, 0).values()) == 0
+        assert sum(run_with_kills(tmp_path / "whole", proxy, tmp_path / "whole.log", 0, 0, {}).values()) == 0
         whole = sum(proxy.received.values())
+    records = {name: json.loads((tmp_path / "whole" / name / "stage.json").read_text()) for name in STAGES}
+    seconds = {name: record["seconds"] for name, record in records.items()}
     seed = int(os.environ.get("SYNTHKIT_SEED", "0"))
     with serve_proxy(REPLY_S) as proxy:
-        had = run_with_kills(tmp_path / "killed", proxy, tmp_path / "killed.log", KILLS, seed)
+        had = run_with_kills(tmp_path / "killed", proxy, tmp_path / "killed.log", KILLS, seed, seconds)
         received, repeats = sum(proxy.received.values()), proxy.count_repeats()
     charges = count_charges(tmp_path / "killed")
     sys.stderr.write(f"\n{json.dumps({'kills': had, 'requests': [whole, received], 'charges': charges})}\n")
