@@ -30,8 +30,9 @@ def list_files() -> list[Path]:
     return [ROOT / name for name in names if (ROOT / name).is_file()]
 
 
-def test_lock_pins_every_package_exactly() -> None:
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and line[0] != "#"]
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements.ray.lock"])
+def test_lock_pins_every_package_exactly(name: str) -> None:
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and line[0] != "#"]
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line)] == []
     assert len({normalize(line.split("==")[0]) for line in lines}) == len(lines)
 
