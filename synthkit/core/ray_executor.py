@@ -49,9 +49,8 @@ def map_on_ray(work: "Worklist[Any, Any]", items: Sequence[Any],
     import ray
 
     stage, stopped, waiting = work.stage, Event(), list(items)
-    with work.open(stage):
-        pass  # A key, a price or a tokenizer that is missing is told here, not by every item.
-    with connect(stage.params.ray), serve_mailbox(stage, stopped) as mailbox:
+    # Opened here too: a key, a price or a tokenizer that is missing is told at once, and not by every item.
+    with work.open(stage), connect(stage.params.ray), serve_mailbox(stage, stopped) as mailbox:
         parcel = ray.put((make_home(stage), work.open, work.work, mailbox))
         with defer_interrupts(stopped, lambda: None) as interrupts:
             try:
