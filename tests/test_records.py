@@ -54,16 +54,17 @@ def test_a_torn_last_line_is_dropped_and_the_next_record_stands_alone(tmp_path: 
     for kept in (len(whole) - 1, len(whole) - 3, whole.index(b"\n") + 1):
         path.write_bytes(whole[:kept])
         assert read_records(path, Row) == ROWS[:1]
-    path.write_bytes(whole[:14])
-    assert b"\xce" in whole[:14], "the cut is inside of a character"
+    inside = whole.index(b"\xce") + 1
+    path.write_bytes(whole[:inside])
+    assert whole[inside] == 0xb1, "the cut is inside of a character"
     append_record(path, ROWS[1])
     assert read_records(path, Row) == ROWS[1:]
 
 
 @pytest.mark.parametrize(("line", "why"), [
-    (b'{"name": "x", ', "not JSON"), (b'{"name": "x"}', "not a Row: score"),
+    (b'{"name": "x", ', "not JSON"), (b'{"format": 2, "name": "x"}', "not a Row: score"),
     (b'{"name": "\xff", "score": 1}', "not JSON"), (b"7", "not a record"),
-    (b'{"name": "x", "score": "high"}', "score: Input should be a valid number"),
+    (b'{"format": 2, "name": "x", "score": "high"}', "score: Input should be a valid number"),
 ])
 def test_a_corrupt_line_is_named_with_file_and_line(tmp_path: Path, line: bytes, why: str) -> None:
     path = tmp_path / "a.jsonl"
@@ -112,3 +113,14 @@ def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(OSError) as caught:
         write_json(tmp_path / "file" / "a.json", {})
     assert not isinstance(caught.value, RecordError)
+
+
+@pytest.mark.parametrize(("line", "whose"), [
+    (b'{"name": "x", "score": 1.0}', "an older"), (b'{"format": 3, "name": "x", "score": 1.0}', "another"),
+])
+def test_a_record_of_another_format_is_never_half_read(tmp_path: Path, line: bytes, whose: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(line + b"\n")
+    for model in (Row, None):
+        with pytest.raises(RecordError, match=rf"written by {whose} version of the kit(.|\n)*--run NAME"):
+            read_records(path, model) if model else read_records(path)
