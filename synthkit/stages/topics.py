@@ -88,7 +88,7 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Topic]:
     list_work(stage, []).rewrite(batches)
     write_records(stage.dir / "topics.jsonl", harvest.topics)
     write_records(stage.dir / "rejected.jsonl", harvest.rejected)
-    requested, _, _, owed = funnel(stage)
+    requested, _, _, owed = count_outcomes(stage, harvest)
     stage.check_owed(requested, owed)
     return harvest.topics
 
@@ -175,7 +175,12 @@ def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
 
     A request that is owed ends the sampling, so all topics that are missing then are owed for its reason.
     """
-    harvest, reasons = harvest_of(stage), count_owed(stage)
+    return count_outcomes(stage, harvest_of(stage))
+
+
+def count_outcomes(stage: Stage, harvest: Harvest) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """The funnel of a harvest that is at hand: to compare all topics again takes long when there are many."""
+    reasons = count_owed(stage)
     missing = max(0, params_of(stage).n_topics - len(harvest.topics))
     owed = {max(reasons, key=lambda reason: reasons[reason]): missing} if reasons and missing else {}
     return harvest.requested + sum(owed.values()), len(harvest.topics), harvest.lost, owed
@@ -199,8 +204,8 @@ def finish(stage: Stage) -> dict[str, Any]:
     areas: dict[str, int] = {}
     for topic in read_topics(stage):
         areas[topic.area] = areas.get(topic.area, 0) + 1
-    requested, kept, lost, owed = funnel(stage)
     params, harvest = params_of(stage), harvest_of(stage)
+    requested, kept, lost, owed = count_outcomes(stage, harvest)
     if kept < params.n_topics and harvest.idle < params.max_idle_batches and not owed:
         raise StageError(f"01_topics: {kept} of {params.n_topics} topics, and not all was asked for yet",
                          "run the stage to its end first")
