@@ -43,31 +43,31 @@ bench: $(STAMP)
 	@$(PY) -m synthkit bench env $(ARGS)
 
 soak: $(STAMP)
-	@SYNTHKIT_SOAK=400 $(PY) -m pytest tests/test_soak.py $(ARGS)
+	@SYNTHKIT_SOAK=400 $(PY) -m pytest tests/gym/sandbox/test_soak.py $(ARGS)
 
 attacks: $(STAMP)
 	@$(PY) -m tests.attacks $(ARGS)
 
 faults: $(STAMP)
-	@SYNTHKIT_FAULTS=all $(PY) -m pytest tests/test_planted_faults.py $(ARGS)
+	@SYNTHKIT_FAULTS=all $(PY) -m pytest tests/stages/test_planted_faults.py $(ARGS)
 
 exports: $(STAMP)
-	@SYNTHKIT_EXPORTED_RUN=outputs/offline $(PY) -m pytest tests/test_export.py $(ARGS)
+	@SYNTHKIT_EXPORTED_RUN=outputs/offline $(PY) -m pytest tests/export/test_export.py $(ARGS)
 
 kills: $(STAMP)
-	@SYNTHKIT_KILLS=$${SYNTHKIT_KILLS:-30} $(PY) -m pytest -s tests/test_kills.py $(ARGS)
+	@SYNTHKIT_KILLS=$${SYNTHKIT_KILLS:-30} $(PY) -m pytest -s tests/runs/test_kills.py $(ARGS)
 
 storm: $(STAMP)
-	@SYNTHKIT_STORM_S=$${SYNTHKIT_STORM_S:-600} $(PY) -m pytest -s tests/test_storm.py $(ARGS)
+	@SYNTHKIT_STORM_S=$${SYNTHKIT_STORM_S:-600} $(PY) -m pytest -s tests/runs/test_storm.py $(ARGS)
 
 papermill: $(STAMP)
-	@SYNTHKIT_SLOW=1 $(PY) -m pytest tests/test_papermill.py $(ARGS)
+	@SYNTHKIT_SLOW=1 $(PY) -m pytest tests/notebooks/test_papermill.py $(ARGS)
 
 ray: $(RAY_STAMP)
-	@SYNTHKIT_RAY=1 $(PY) -m pytest tests/test_ray.py $(ARGS)
+	@SYNTHKIT_RAY=1 $(PY) -m pytest tests/core/test_ray.py $(ARGS)
 
 ray-offline: $(RAY_STAMP)
-	@SYNTHKIT_RAY_OFFLINE=1 $(PY) -m pytest -s tests/test_ray_offline.py $(ARGS)
+	@SYNTHKIT_RAY_OFFLINE=1 $(PY) -m pytest -s tests/runs/test_ray_offline.py $(ARGS)
 
 lab: $(STAMP)
 	@$(PY) -m jupyterlab notebooks

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synthkit.core.errors import SynthkitError
-from synthkit.core.loading import find_root, load_params
+from synthkit.core.files import is_disk_full
 from synthkit.core.params import STAGES, StageParams
-from synthkit.core.records import is_disk_full
+from synthkit.core.profiles import find_root, load_params
 
 INTERRUPTED = 130
 
@@ -117,8 +117,8 @@ def add_gym(parser: argparse.ArgumentParser) -> None:
 
 def command_gym_run(args: argparse.Namespace) -> int:
     from synthkit.core.params import SandboxParams
-    from synthkit.gym.replay import format_replay, read_actions, replay_actions
     from synthkit.gym.task import Task
+    from synthkit.gym.trajectory.replay import format_replay, read_actions, replay_actions
 
     task = Task.load(args.mlgym_root, args.task, secret_files=args.secret, fixed_files=args.fixed)
     try:

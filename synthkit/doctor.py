@@ -18,7 +18,6 @@ from synthkit.core.endpoints import EMBEDDED, cache_dir
 from synthkit.core.errors import ParamError, SynthkitError
 from synthkit.core.llm import check_prices
 from synthkit.core.llm.prices import is_loopback
-from synthkit.core.loading import find_root
 from synthkit.core.params import (
     MlgymEvalParams,
     SandboxParams,
@@ -27,6 +26,7 @@ from synthkit.core.params import (
     StudentParams,
     TeacherParams,
 )
+from synthkit.core.profiles import find_root
 
 Params = Mapping[str, StageParams]
 MIN_FREE_GB = 2.0

@@ -22,10 +22,10 @@ from synthkit.core.params import (
     TrajectoriesParams,
 )
 from synthkit.doctor import examine, format_checks
-from synthkit.stages.topics import SHOWN
+from synthkit.stages.topics.stage import SHOWN
 
 # Tokens of requests and of what is seen of their replies: measured on the kit's prompts, with 1,000 simulated topics
-# (tests/bench_synthesis.py), bytes over four. A card may be long, so a real data set's question is longer than there.
+# (tests/benchmarks/synthesis.py), bytes over four. A card may be long, so a real dataset makes the question longer.
 TOPIC_IN, TOPIC_IN_EACH, TITLE_IN, TOPIC_OUT_EACH = 600, 40, 10, 100
 DATASET_IN, DATASET_OUT = 600, 60
 PLAN_IN, PLAN_OUT = 1_200, 160

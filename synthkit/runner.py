@@ -22,12 +22,12 @@ from synthkit.core.chain import (
     uses_other_code,
 )
 from synthkit.core.errors import ParamError, StageError, SynthkitError
-from synthkit.core.loading import check_notebook, find_root, read_yaml
+from synthkit.core.files import write_text
 from synthkit.core.lock import hold_run
+from synthkit.core.notebooks import execute_notebook, last_cell
 from synthkit.core.params import STAGES, StageParams
-from synthkit.core.records import write_text
-from synthkit.core.runs import new_attempt
-from synthkit.kernels import execute_notebook, last_cell
+from synthkit.core.profiles import check_notebook, find_root, read_yaml
+from synthkit.core.stage import new_attempt
 
 Params = Mapping[str, StageParams]
 

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
+from kits.places import ROOT
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from kits.places import ROOT
 
 from synthkit.cli import choose_stages, main
 from synthkit.core.errors import SynthkitError
-from synthkit.core.loading import load_params
 from synthkit.core.params import STAGES
+from synthkit.core.profiles import load_params
 from synthkit.plan import estimate
 
-ROOT = Path(__file__).resolve().parent.parent
 NAMES = list(STAGES)
 
 

@@ -7,13 +7,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from kits.places import ROOT
 
 from synthkit import doctor
 from synthkit.core.llm import prices
-from synthkit.core.loading import load_params
 from synthkit.core.params import StageParams
+from synthkit.core.profiles import load_params
 
-ROOT = Path(__file__).resolve().parent.parent
 KEY = "a-key-for-tests"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kits.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 TOP_LEVEL = {
     ".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "environment.yml", "notebooks", "outputs", "params",
     "pyproject.toml", "requirements.lock", "requirements.ray.lock", "synthkit", "tests",

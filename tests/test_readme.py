@@ -6,12 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from kits.places import ROOT
 
 from synthkit.cli import build_parser, choose_stages
-from synthkit.core.loading import load_params
 from synthkit.core.params import STAGES
+from synthkit.core.profiles import load_params
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.S))
 INLINE = re.findall(r"`((?:synthkit|make) [^`]+)`", TEXT)

@@ -15,9 +15,9 @@ from typing import Any
 import synthkit
 from synthkit.core.code_hash import hash_code
 from synthkit.core.errors import StageError
+from synthkit.core.files import FORMAT, write_json
 from synthkit.core.fingerprint import compute_fingerprint, hash_content, hash_parts
 from synthkit.core.params import STAGES, StageParams
-from synthkit.core.records import FORMAT, write_json
 
 Record = dict[str, Any]
 RECORD, OPENED = "stage.json", "opened.json"

@@ -7,6 +7,7 @@ that run inside a sandbox are not imported by anything; they count when a module
 import ast
 import hashlib
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -14,8 +15,8 @@ PACKAGE = Path(__file__).resolve().parent.parent
 NAME = PACKAGE.name
 # What shows, exports or starts results does not make them; the embedded services are part of the fingerprint.
 OUTSIDE = ("offline", "show", "export")
-INSIDE = "gym/inside"
-TEMPLATES = "gym/templates"
+IN_SANDBOX = "in_sandbox"  # Folders of files that are copied into a sandbox; nothing imports them.
+TEMPLATES = "gym/scoring/templates"
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -36,7 +37,7 @@ def reach_files(package: Path, start: str) -> dict[str, Path]:
     while waiting:
         name = waiting.pop()
         path = reached[name] = there[name]
-        waiting |= (find_imports(name, path) | find_named(name, path)) & there.keys() - reached.keys()
+        waiting |= (find_imports(name, path) | find_named(path, there)) & there.keys() - reached.keys()
     if any(name.startswith("gym/") for name in reached):
         reached |= {f"{TEMPLATES}/{path.name}": path for path in (package / TEMPLATES).iterdir() if path.is_file()}
     return reached
@@ -63,16 +64,19 @@ def find_imports(place: str, path: Path) -> set[str]:
         parts = name.split(".")
         if parts[0] == NAME:
             found |= {"/".join(parts[1:end]) for end in range(2, len(parts) + 1)}
-        elif place.startswith(INSIDE):  # Files that run inside a sandbox import each other by their bare names.
-            found.add(f"{INSIDE}/{parts[0]}")
+        elif runs_in_sandbox(place):  # These import each other by their bare names.
+            found.add(f"{place.rpartition('/')[0]}/{parts[0]}")
     return found
 
 
-def find_named(place: str, path: Path) -> set[str]:
-    """The places of files that a file names by a string: beside it, or among those that run inside a sandbox."""
-    names, folder = read_code(path).names, place.rpartition("/")[0]
-    beside = {f"{folder}/{name[:-3]}" for name in names if name.endswith(".py")}
-    return beside | {f"{INSIDE}/{name.removesuffix('.py')}" for name in names}
+def find_named(path: Path, there: Iterable[str]) -> set[str]:
+    """The places of files that run inside a sandbox and that a file names by a string."""
+    names = {name.removesuffix(".py") for name in read_code(path).names}
+    return {place for place in there if runs_in_sandbox(place) and place.rpartition("/")[2] in names}
+
+
+def runs_in_sandbox(place: str) -> bool:
+    return f"/{IN_SANDBOX}/" in place
 
 
 def hash_syntax(path: Path) -> str:

@@ -18,7 +18,7 @@ from synthkit.core.errors import (
     StageError,
     SynthkitError,
 )
-from synthkit.core.records import explain_full_disk, is_disk_full
+from synthkit.core.files import explain_full_disk, is_disk_full
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

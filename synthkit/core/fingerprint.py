@@ -17,10 +17,10 @@ from pydantic import BaseModel
 
 from synthkit.core.code_hash import hash_syntax
 from synthkit.core.endpoints import EMBEDDED
-from synthkit.core.loading import find_root
+from synthkit.core.files import FORMAT
 from synthkit.core.params import StageParams
+from synthkit.core.profiles import find_root
 from synthkit.core.prompts import hash_prompts
-from synthkit.core.records import FORMAT
 
 PROMPTS_OF: dict[str, tuple[str, ...]] = {
     "01_topics": ("topics",),

@@ -19,9 +19,9 @@ from pydantic import BaseModel
 
 from synthkit.core.endpoints import EMBEDDED, cache_dir, read_secret, resolve_endpoint
 from synthkit.core.errors import EndpointError, HubError, RecordError, TransientEndpointError
+from synthkit.core.files import explain_full_disk
 from synthkit.core.params import HubParams
 from synthkit.core.personal_data import find_personal_data
-from synthkit.core.records import explain_full_disk
 
 if TYPE_CHECKING:
     import pandas as pd

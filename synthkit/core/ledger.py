@@ -18,7 +18,7 @@ import psutil
 
 from synthkit.core.errors import BudgetError, RecordError
 from synthkit.core.executor import pause
-from synthkit.core.records import explain_full_disk
+from synthkit.core.files import explain_full_disk
 
 Kind = Literal["paid", "free", "cached", "presumed"]
 SCHEMA = """CREATE TABLE IF NOT EXISTS charges (

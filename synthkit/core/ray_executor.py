@@ -25,10 +25,10 @@ from synthkit.core.code_hash import hash_code
 from synthkit.core.endpoints import EMBEDDED
 from synthkit.core.errors import EndpointError, NodeLost, SynthkitError, WorkerDied
 from synthkit.core.executor import CancelledError, defer_interrupts, explain_stop, is_data
+from synthkit.core.files import append_line, explain_full_disk
 from synthkit.core.params import RayParams
 from synthkit.core.ray_mailbox import RemoteSender, make_portable, serve_mailbox
-from synthkit.core.records import append_line, explain_full_disk
-from synthkit.core.runs import Stage, find_root
+from synthkit.core.stage import Stage, find_root
 
 if TYPE_CHECKING:
     from synthkit.core.worklist import Worklist

@@ -17,7 +17,7 @@ from synthkit.core.errors import NodeLost, SynthkitError
 from synthkit.core.executor import raise_if_stopped, stop_with
 from synthkit.core.llm import MeteredSender, Reply
 from synthkit.core.params import TeacherParams
-from synthkit.core.runs import Stage
+from synthkit.core.stage import Stage
 
 TAKE_S = 1.0
 MOST_WAITING = 10_000

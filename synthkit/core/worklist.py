@@ -19,8 +19,8 @@ from pydantic import BaseModel
 
 from synthkit.core.errors import HubError, ReplyError, SynthkitError
 from synthkit.core.executor import map_items
-from synthkit.core.records import append_record, read_records, write_records
-from synthkit.core.runs import Stage
+from synthkit.core.files import append_record, read_records, write_records
+from synthkit.core.stage import Stage
 
 Item = TypeVar("Item")
 Context = TypeVar("Context")

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import yaml
 
-from synthkit.gym.config import TaskMeta
 from synthkit.gym.task import Task
+from synthkit.gym.task.config import TaskMeta
 
 TEXT = """{front}
 # {title}

@@ -12,9 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from synthkit.export.selection import require_empty, shorten
-from synthkit.gym.task import Task
-from synthkit.stages.drafting import SOLUTION
-from synthkit.stages.solving import REFERENCE
+from synthkit.gym.scoring.in_sandbox import GENERIC_MODELS
+from synthkit.gym.task import SOLUTION, Task
 
 WORKDIR = "/workspace"
 ORGANISATION = "synthkit"
@@ -93,7 +92,7 @@ def write_task(task: Task, folder: Path, baseline: float) -> Path:
     copy_files(task.public_files(), folder / "environment" / "workspace")
     copy_files(secret | {script: task.all_files()[script]}, folder / "tests")
     own = task.root / "data" / task.id / SOLUTION
-    copy_files({own.name: own} if own.exists() else {REFERENCE.name: REFERENCE}, folder / "solution")
+    copy_files({own.name: own} if own.exists() else {GENERIC_MODELS.name: GENERIC_MODELS}, folder / "solution")
     limit = float(task.config.training_timeout or AGENT_TIMEOUT_S)
     perfect = task.meta.perfect_score
     verify = VERIFY.format(workdir=WORKDIR, metric=task.metric, baseline=baseline, perfect=perfect, limit=limit,

@@ -11,9 +11,9 @@ from pathlib import Path
 from synthkit.core.errors import TaskError
 from synthkit.core.params import SandboxParams
 from synthkit.export.selection import require_empty
-from synthkit.gym.config import write_section
 from synthkit.gym.scoring import run_baseline, score_submission
 from synthkit.gym.task import Task
+from synthkit.gym.task.config import write_section
 
 README = """# {count} tasks in MLGym's format
 

@@ -12,8 +12,8 @@ from synthkit.core.endpoints import read_secret
 from synthkit.core.errors import EndpointError, SynthkitError
 from synthkit.core.hub import explain_error
 from synthkit.export.card import build_card
-from synthkit.gym.config import write_section
 from synthkit.gym.task import Task
+from synthkit.gym.task.config import write_section
 
 TOKEN = "HF_TOKEN"
 # Licences under which a changed part of a table may be given on, whoever takes it under the same or no terms.

@@ -11,8 +11,8 @@
 it; `Trajectory` is what happened, in MLGym's files; the module `aup` compares models over tasks (and imports pandas).
 """
 
-from synthkit.gym.agent import Agent
 from synthkit.gym.environment import Environment
+from synthkit.gym.episode import Agent
 from synthkit.gym.task import Task
 from synthkit.gym.trajectory import Trajectory
 

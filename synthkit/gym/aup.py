@@ -2,7 +2,7 @@
 
 A profile tells for each distance tau the share of tasks on which a model comes within that factor of the pool's best.
 AUP is its area, in units of log10(tau), so it has a meaning only beside its pool of models and `max_tau`. MLGym's
-published values are reproduced to their last digit (tests/test_aup.py).
+published values are reproduced to their last digit (tests/gym/test_aup.py).
 
 MLGym crashes on two kinds of task; here a task that nobody solves counts as equally far for everybody, and a score
 whose ratio to the best has no finite value (a zero beside non-zero scores) counts as infeasible.

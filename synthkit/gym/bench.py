@@ -13,11 +13,11 @@ from typing import Any
 
 from synthkit.core.errors import ParamError, SandboxError
 from synthkit.core.params import SandboxParams
-from synthkit.gym.config import TaskMeta
 from synthkit.gym.environment import Environment
-from synthkit.gym.folders import open_folder
 from synthkit.gym.sandbox import Sandbox, open_sandbox
+from synthkit.gym.sandbox.folders import open_folder
 from synthkit.gym.task import Task, build_csv_task, write_task
+from synthkit.gym.task.config import TaskMeta
 
 ENVIRONMENTS = 64
 SCRIPT = "import pandas as pd\nfrom sklearn.linear_model import LinearRegression\n" \

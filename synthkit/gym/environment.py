@@ -16,16 +16,16 @@ from typing import Any
 
 from synthkit.core.errors import SandboxError
 from synthkit.core.params import SandboxParams
-from synthkit.gym.baseline import Metrics, find_baseline, measure_improvement, name_metric
-from synthkit.gym.csv_form import Part
-from synthkit.gym.folders import open_folder
-from synthkit.gym.fork import fork_session
-from synthkit.gym.observations import cut_middle, describe_score, describe_task
-from synthkit.gym.parsing import Call, Shell, split_action
+from synthkit.gym.agent.observations import cut_middle, describe_score, describe_task
+from synthkit.gym.agent.parsing import Call, Shell, split_action
 from synthkit.gym.sandbox import Result, Sandbox, open_sandbox
+from synthkit.gym.sandbox.folders import open_folder
+from synthkit.gym.sandbox.fork import fork_session
+from synthkit.gym.sandbox.workspace import prepare_workspace
 from synthkit.gym.scoring import Score, find_submission, score_submission
+from synthkit.gym.scoring.baseline import Metrics, find_baseline, measure_improvement, name_metric
+from synthkit.gym.scoring.csv_form import Part
 from synthkit.gym.task import Task
-from synthkit.gym.workspace import prepare_workspace
 
 MAX_STEPS = 50
 ACTION_TIMEOUT_S = 25

@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict
 
 from synthkit.core.errors import TaskError
 from synthkit.core.params import SandboxParams
-from synthkit.gym import config, scoring, task
-from synthkit.gym.baseline import find_baseline
-from synthkit.gym.config import TaskMeta
-from synthkit.gym.evaluations import TEMPLATES, compose_evaluate
-from synthkit.gym.scoring import score_submission
-from synthkit.gym.task import Task, build_csv_task, write_task
+from synthkit.gym.scoring import score_submission, scoring
+from synthkit.gym.scoring.baseline import find_baseline
+from synthkit.gym.scoring.evaluations import TEMPLATES, compose_evaluate
+from synthkit.gym.task import Task, build_csv_task, config, task, write_task
+from synthkit.gym.task.config import TaskMeta
 from synthkit.offline.catalogue import Entry, read_catalogue
 from synthkit.offline.data import export_once, hash_parts, load_table, open_data, read_index
 

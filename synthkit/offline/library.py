@@ -12,7 +12,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from synthkit.gym.evaluations import compose_evaluate, read_metrics
+from synthkit.gym.scoring.evaluations import compose_evaluate, read_metrics
 
 LIBRARY = Path(__file__).resolve().parent / "library"
 

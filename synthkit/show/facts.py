@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from synthkit.core.records import read_records
+from synthkit.core.files import read_records
 from synthkit.core.worklist import KIT_FAULT, OWED_FILE
 from synthkit.show.scores import measure_gain
 from synthkit.show.summary import EVAL_STAGE, is_above_baseline

@@ -14,8 +14,9 @@ from pathlib import Path
 from unittest.mock import patch
 
 from synthkit.core.params import SandboxParams
-from synthkit.gym.csv_form import choose_rows
-from synthkit.gym.task import Task, TaskMeta, build_csv_task, write_task
+from synthkit.gym.scoring.csv_form import choose_rows
+from synthkit.gym.task import Task, build_csv_task, write_task
+from synthkit.gym.task.config import TaskMeta
 
 TASK_ID = "attacked"
 # No text for the shell: the kit forks the episode here, and the twin says which folder it is in.

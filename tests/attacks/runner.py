@@ -15,8 +15,8 @@ from pathlib import Path
 
 from synthkit.core.errors import SandboxError
 from synthkit.gym.environment import Environment
+from synthkit.gym.sandbox.workspace import BadFile
 from synthkit.gym.trajectory import Step, Trajectory
-from synthkit.gym.workspace import BadFile
 
 from .kit import FORK, PROFILES, Attack, World
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from contract_kit import PERFECT, SANDBOX, WORKSPACE, load_table
+from kits.contract_kit import PERFECT, SANDBOX, WORKSPACE, load_table
 
 from synthkit.core.llm import Reply
-from synthkit.gym.agent import run_episode
-from synthkit.gym.parsing import FormatError, parse_reply
+from synthkit.gym.agent.parsing import FormatError, parse_reply
+from synthkit.gym.episode import run_episode
 from synthkit.gym.task import Task
 from synthkit.gym.trajectory import Step, Trajectory
 

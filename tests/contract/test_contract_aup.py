@@ -1,15 +1,15 @@
 """Section 2 of the MLGym contract: AUP step by step on pools that can be worked out by hand, and its consequences."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from kits.places import DATA
 
 from synthkit.gym.aup import BASELINE, Aup, compute_aup
 
-RUNS = Path(__file__).resolve().parent.parent / "data/mlgym_runs.csv"
+RUNS = DATA / "mlgym_runs.csv"
 STEP = 1 / 499
 NAN = math.nan
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contract_kit import CONFINED, SANDBOX, WORKSPACE, load_duel
+from kits.contract_kit import CONFINED, SANDBOX, WORKSPACE, load_duel
 
 from synthkit.gym.environment import Environment
 

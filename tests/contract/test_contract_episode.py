@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contract_kit import HALF, PERFECT, SANDBOX, WORKSPACE, load_duel, load_table, play, print_metrics
+from kits.contract_kit import HALF, PERFECT, SANDBOX, WORKSPACE, load_duel, load_table, play, print_metrics
 
 from synthkit.gym.environment import Environment
 from synthkit.gym.task import Task

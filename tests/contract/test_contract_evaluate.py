@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from contract_kit import (
+from kits.contract_kit import (
     CONFINED,
     HALF,
     LABELS,
@@ -20,9 +20,9 @@ from contract_kit import (
 )
 
 from synthkit.gym.environment import Environment
+from synthkit.gym.sandbox.workspace import prepare_workspace
 from synthkit.gym.scoring import score_submission
 from synthkit.gym.task import Task
-from synthkit.gym.workspace import prepare_workspace
 
 SHOW_CALL = """import json, os, sys
 assert os.path.realpath(__file__).endswith("/evaluate.py")

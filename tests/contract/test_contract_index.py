@@ -29,7 +29,7 @@ def list_own() -> list[tuple[str, str]]:
 
 def test_every_test_named_elsewhere_exists() -> None:
     named = {test for sentences in HELD.values() for tests in sentences.values() for test in tests}
-    existing = {f"{path.stem}::{name}" for path in HERE.parent.glob("test_*.py") for name in list_tests(path)}
+    existing = {f"{path.stem}::{name}" for path in HERE.parent.rglob("test_*.py") for name in list_tests(path)}
     assert sorted(named - existing) == []
 
 

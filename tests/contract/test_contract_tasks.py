@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from contract_kit import (
+from kits.contract_kit import (
     LABELS,
     PERFECT,
     SANDBOX,
@@ -20,12 +20,12 @@ from contract_kit import (
 )
 
 from synthkit.core.errors import TaskError
-from synthkit.gym.config import TaskConfig, read_section, write_section
 from synthkit.gym.environment import Environment
+from synthkit.gym.sandbox.workspace import prepare_workspace
 from synthkit.gym.scoring import score_submission
-from synthkit.gym.submissions import find_command
+from synthkit.gym.scoring.submissions import find_command
 from synthkit.gym.task import Task
-from synthkit.gym.workspace import prepare_workspace
+from synthkit.gym.task.config import TaskConfig, read_section, write_section
 
 DEFAULTS = {
     "dataset_configs": [], "task_entrypoint": "CSVSubmissionTasks", "training_timeout": None,

@@ -13,9 +13,9 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
+from synthkit.core.files import explain_full_disk
 from synthkit.core.ledger import create_table, open_database
 from synthkit.core.llm.completions import Completion
-from synthkit.core.records import explain_full_disk
 
 SCHEMA = """CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL, tokens_in INTEGER NOT NULL,

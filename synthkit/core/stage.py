@@ -1,0 +1,318 @@
+"""A run's folder and its stages: opened with checked parameters, finished by one record that is written last.
+
+A stage counts as finished only when its `stage.json` is there, made with these parameters from the results of the
+stages before it (core/chain.py). Whoever writes in the folder holds the run's lock (core/lock.py); a reader needs none.
+"""
+
+import json
+import os
+import random
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+from pydantic import ValidationError
+
+from synthkit.core import chain
+from synthkit.core.chain import load_stage_record, read_opened
+from synthkit.core.code_hash import hash_code
+from synthkit.core.errors import ParamError, RecordError, StageError
+from synthkit.core.files import FORMAT, write_json
+from synthkit.core.fingerprint import compute_fingerprint
+from synthkit.core.lock import hold_run
+from synthkit.core.params import STAGES, StageParams, TeacherParams
+from synthkit.core.profiles import describe_fault, find_root, find_secrets
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from synthkit.core.llm import ChatClient, Sender
+
+    OpenSender = Callable[[TeacherParams, str], Sender]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+RENEWED = ("attempt", "seconds", "versions", "finished_at")  # What a second finish alone does not make a change.
+
+
+@dataclass
+class Stage:
+    """An open stage. `resumed`: its folder already holds work; `finished`: that work is complete.
+
+    `made_from` names the results of the stage before that it was opened on, `code` its code, `codes` all code that
+    worked on its folder, `spent` the seconds that were worked on it before `started`. `folder_id` tells the folder
+    from a later one of the same name. `sender` opens what sends requests in place of this process; without one they
+    leave from here.
+    """
+
+    name: str
+    params: StageParams
+    run_dir: Path
+    dir: Path
+    attempt: str
+    fingerprint: str
+    resumed: bool
+    finished: bool
+    started: float
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
+    codes: list[str] = field(default_factory=list)
+    spent: float = 0.0
+    folder_id: str = ""
+    sender: "OpenSender | None" = None
+
+    @property
+    def seed(self) -> int:
+        return self.params.seed
+
+    def open_chat(self, teacher: TeacherParams, weights: str = "") -> "ChatClient":
+        """A client for a teacher or a served student; `weights` is a hash of the student's. See ChatClient."""
+        from synthkit.core.llm import ChatClient
+
+        sender = self.sender(teacher, weights) if self.sender else None
+        return ChatClient(teacher, self.run_dir, self.name, weights=weights, sender=sender)
+
+    @property
+    def made_by_other_code(self) -> bool:
+        """Whether other code than today's made what lies in the folder, or some of it."""
+        return any(code != self.code for code in self.codes)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the run's lock while something is written.
+
+        Raises StageError when another process has it, or when the stage's folder is another one by now.
+        """
+        with hold_run(self.run_dir, self.name):
+            if self.folder_id and read_opened(self.dir).get("folder") != self.folder_id:
+                raise StageError(f"{self.name} has been opened anew since, with other parameters or inputs",
+                                 "open it again: restart its notebook and run it from the top")
+            yield
+
+    def input(self, stage_name: str) -> Path:
+        """The folder of an earlier stage.
+
+        Raises StageError when a stage before this one has not finished, or was made again since this one was opened.
+        """
+        if stage_name in list(STAGES)[:list(STAGES).index(self.name)]:
+            chain.check_chain(self.run_dir, self.name)
+            if chain.name_below(self.run_dir, self.name) != dict(self.made_from):
+                raise StageError(f"{chain.previous_stage(self.name)} has been made again since {self.name} was opened",
+                                 f"open {self.name} again: restart its notebook and run it from the top")
+        elif load_stage_record(self.run_dir, stage_name) is None:
+            raise StageError(f"{self.name} needs {stage_name}, which has not finished in this run",
+                             f"run notebooks/{stage_name}.ipynb to its end first")
+        return self.run_dir / stage_name
+
+    def reopen(self) -> None:
+        """Before new work is done: note the code that does it, and take the completion record away, if there is one.
+
+        So record and folder agree always: work that is interrupted leaves an unfinished stage.
+        """
+        with self.hold():
+            record = load_stage_record(self.run_dir, self.name)
+            self.finished = False
+            self.codes = [*self.codes, *([] if self.code in self.codes else [self.code])]
+            if record:
+                self.started, self.spent = time.time(), float(record["seconds"])
+            self.note_opening()
+            (self.dir / chain.RECORD).unlink(missing_ok=True)
+
+    def finish(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any] | None = None,
+               *, owed: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """Write the completion record, last and atomically; a second one is written anew, from what is there now.
+
+        When nothing else has changed, only the attempt is. Raises StageError when the counts do not add up, and when
+        more is owed than the parameters allow: owed work is not finished work.
+        """
+        due = {reason: count for reason, count in sorted((owed or {}).items()) if count}
+        self.check_counts(requested, kept, lost, due)
+        with self.hold():
+            self.check_owed(requested, due)
+            old = load_stage_record(self.run_dir, self.name)
+            record = self.make_record(requested, kept, lost, metrics or {}, sum(due.values()))
+            if old and all(old.get(key) == value for key, value in record.items() if key not in RENEWED):
+                record = old | {"attempt": self.attempt}
+            write_json(self.dir / chain.RECORD, record)
+        self.finished = True
+        return record
+
+    def check_owed(self, requested: int, owed: Mapping[str, int]) -> None:
+        """Raises StageError when more is owed than the parameters allow; the stage is then not finished."""
+        if chain.may_owe(self.params, requested, sum(owed.values())):
+            return
+        self.reopen()
+        text = ", ".join(f"{reason} {count}" for reason, count in owed.items())
+        raise StageError(f"{self.name} still owes {sum(owed.values())} of {requested} ({text})",
+                         "run it again to try them once more, or allow a share: run.allow_owed")
+
+    def check_counts(self, requested: int, kept: int, lost: Mapping[str, int], owed: Mapping[str, int]) -> None:
+        """Every item that was asked for is kept, lost for a reason, or owed."""
+        ended = kept + sum(lost.values()) + sum(owed.values())
+        if ended != requested:
+            raise StageError(f"{self.name} was asked for {requested}, but {ended} are accounted for: {kept} kept, "
+                             f"{sum(lost.values())} lost, {sum(owed.values())} owed",
+                             "run the stage to its end; when it has ended, this is a fault of the kit")
+
+    def make_record(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any],
+                    owed: int) -> dict[str, Any]:
+        from synthkit.core.ledger import stage_charges, stage_usage
+
+        tokens, usd = stage_usage(self.run_dir, self.name)
+        record = {
+            "format": FORMAT, "name": self.name, "attempt": self.attempt, "fingerprint": self.fingerprint,
+            "results": chain.hash_results(self.run_dir, self.name), "made_from": dict(self.made_from),
+            "requested": requested, "kept": kept, "lost": dict(sorted(lost.items())), "owed": owed,
+            "metrics": dict(metrics), "tokens": tokens, "usd": usd,
+            "charges": stage_charges(self.run_dir, self.name),
+            "codes": self.codes or [self.code], "made_by_other_code": self.made_by_other_code,
+            "seconds": round(self.spent + time.time() - self.started, 1),
+            "versions": chain.list_versions(), "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        return dict(json.loads(json.dumps(record)))  # As it will be read again, so that it can be compared.
+
+    def note_opening(self) -> None:
+        """Write when the folder was opened to work and by what, how long it was worked in before, and by what code."""
+        write_json(self.dir / chain.OPENED, {
+            "format": FORMAT, "folder": self.folder_id, "fingerprint": self.fingerprint, "opened_at": self.started,
+            "seconds_before": round(self.spent, 1), "codes": self.codes,
+        })
+
+    def describe(self) -> "pd.DataFrame":
+        """The effective parameters, and whether the stage starts, continues or is already complete."""
+        import pandas as pd
+
+        state = "complete" if self.finished else "continued" if self.resumed else "fresh"
+        state += ", made by other code" if self.made_by_other_code else ""
+        rows = [("stage", f"{self.name} ({state})"), ("folder", str(self.params.run_dir) + f"/{self.name}")]
+        rows += [(key, compact(value)) for key, value in self.params.model_dump().items() if key != "run_dir"]
+        return pd.DataFrame(rows, columns=["parameter", "value"]).set_index("parameter")
+
+
+def under_lock(function: Callable[Concatenate[Stage, P], R]) -> Callable[Concatenate[Stage, P], R]:
+    """For a function whose first argument is a Stage and that writes in its folder: it holds the run's lock."""
+
+    @wraps(function)
+    def locked(stage: Stage, *args: P.args, **named: P.kwargs) -> R:
+        with stage.hold():
+            return function(stage, *args, **named)
+
+    return locked
+
+
+def open_stage(name: str, values: Mapping[str, Any]) -> Stage:
+    """Check parameters and the stages before, apply the resume mode, seed Python and numpy, and make the folder.
+
+    `values` holds the parameters by name; other names in it (a notebook's globals) are passed over. A stage that is
+    complete is opened without writing anything. Raises ParamError or StageError with cause and fix, before any work.
+    """
+    params = check_params(name, values)
+    run_dir = find_root() / params.run_dir
+    chain.check_chain(run_dir, name)
+    below = chain.name_below(run_dir, name)
+    stage = Stage(
+        name, params, run_dir, run_dir / name, os.environ.get("SYNTHKIT_ATTEMPT") or new_attempt(),
+        compute_fingerprint(name, params, below), resumed=False, finished=False, started=time.time(),
+        made_from=below, code=hash_code(name),
+    )
+    if params.resume != "never" and chain.is_complete(name, params, run_dir):
+        look_at(stage)
+    else:
+        begin(stage)
+    quiet_bars()
+    random.seed(params.seed)
+    np.random.seed(params.seed % 2**32)
+    return stage
+
+
+def look_at(stage: Stage) -> None:
+    """Take in a complete stage. Its record is touched only where it is wrong about the code that made it."""
+    record = load_stage_record(stage.run_dir, stage.name) or {}
+    stage.resumed = stage.finished = True
+    stage.codes, stage.spent = list(record["codes"]), float(record["seconds"])
+    stage.folder_id = str(read_opened(stage.dir).get("folder", ""))
+    if record.get("made_by_other_code", False) != stage.made_by_other_code:
+        try:
+            with stage.hold():
+                chain.mark_code(stage.run_dir, stage.name)
+        except (StageError, RecordError, OSError):
+            return  # Somebody is at work there, or nothing can be written: the mark waits, the reader does not.
+
+
+def begin(stage: Stage) -> None:
+    """Make the stage's folder ready for work, what lies there kept or moved aside as the resume mode says."""
+    with stage.hold():
+        apply_resume(stage.params.resume, stage.dir, stage.fingerprint)
+        stage.resumed = holds_work(stage.dir)
+        record, old = load_stage_record(stage.run_dir, stage.name), read_opened(stage.dir)
+        stage.codes = chain.list_codes(stage.dir)
+        stage.folder_id = str(old.get("folder") or uuid.uuid4().hex[:12])
+        stage.spent = float(record["seconds"] if record else old.get("seconds_before", 0.0))
+        if old and not record:
+            stage.spent += max(0.0, newest_change(stage.dir) - float(old["opened_at"]))
+        stage.note_opening()
+
+
+def apply_resume(resume: str, folder: Path, fingerprint: str) -> None:
+    """Keep the folder or move it to archive/; `always` refuses to go on when results could differ.
+
+    Raises StageError, too, for work that another version of the kit began in a format of its own.
+    """
+    if not holds_work(folder):
+        return
+    opened = read_opened(folder)
+    if opened and opened.get("format", 1) != FORMAT and resume != "never":
+        found = opened.get("format", 1)
+        raise StageError(f"{folder.name} was begun by another version of the kit (format {found}, this one reads "
+                         f"{FORMAT})", "set resume to never, so that it is moved to archive/, or name a new run")
+    same = opened.get("fingerprint") == fingerprint
+    if resume == "always" and not same:
+        fix = "set resume to if_possible (the old folder is then moved to archive/) or restore the parameters"
+        raise StageError(f"{folder.name} was made with other parameters or inputs, so it cannot be resumed", fix)
+    if resume == "never" or not same:
+        chain.archive_stage(folder.parent, folder.name)
+
+
+def quiet_bars() -> None:
+    """Stages show their own progress; the libraries' bars would only fill a notebook with red text."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", message="IProgress not found")
+
+
+def check_params(name: str, values: Mapping[str, Any]) -> StageParams:
+    """The stage's parameters from plain values. Raises ParamError naming every fault."""
+    model = STAGES[name]
+    chosen = {key: values[key] for key in model.model_fields if key in values}
+    faults = find_secrets(chosen)
+    try:
+        params = model.model_validate(chosen)
+        if not faults:
+            return params
+    except ValidationError as error:
+        faults += [describe_fault(name, model, fault, chosen) for fault in error.errors()]
+    raise ParamError("\n".join(faults), "correct these in the parameters cell or in params/*.yaml")
+
+
+def holds_work(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def newest_change(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in folder.iterdir())
+
+
+def new_attempt() -> str:
+    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
+
+
+def compact(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 100 else text[:99] + "…"

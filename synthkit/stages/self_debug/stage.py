@@ -1,0 +1,278 @@
+"""Stage 04: each draft runs through the gates; what fails goes back to the teacher with the evidence, or starts anew.
+
+Source: paper, stage 4 (with probability p_debug the error goes back for a repair, otherwise generation restarts at the
+code stage; after k tries the task is discarded). p_debug, k and the gates are not disclosed: ours.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import BaseModel
+
+from synthkit.core.errors import StageError
+from synthkit.core.executor import raise_if_stopped
+from synthkit.core.files import append_record, read_records, write_records
+from synthkit.core.params import SelfDebugParams
+from synthkit.core.progress import Progress, show_progress
+from synthkit.core.stage import Stage, under_lock
+from synthkit.core.worklist import Worklist, check_owed, count_owed
+from synthkit.gym.task import Task, list_tasks
+from synthkit.gym.task.config import Origin
+from synthkit.stages.common.origins import build_origin
+from synthkit.stages.common.refusals import count_reasons
+from synthkit.stages.common.task_writer import Draft, build_meta, write_draft
+from synthkit.stages.datasets.proposing import Proposal
+from synthkit.stages.self_debug.attempts import (
+    Attempt,
+    Job,
+    Shop,
+    build_repair_prompt,
+    flatten,
+    is_spent,
+    next_attempt,
+    try_code,
+)
+from synthkit.stages.self_debug.candidate import Difficulty, Scores
+from synthkit.stages.self_debug.gates import GATES
+
+
+class Verified(BaseModel):
+    """A task that passed every gate; its files lie in tasks/, an MLGym root."""
+
+    task_id: str
+    topic_id: str
+    title: str
+    area: str
+    difficulty: str
+    dataset_id: str
+    target: str
+    task_kind: str
+    metric: str
+    direction: str
+    attempts: int
+    saved: bool
+    code_hash: str
+    scores: Scores
+    solved: Difficulty
+
+
+class Rejected(BaseModel):
+    """A task that no try could make pass; gate, reason and evidence are the last try's.
+
+    The gate is empty where it was no gate that refused: `kit_fault`, `sandbox_died`.
+    """
+
+    task_id: str
+    title: str
+    attempts: int
+    gate: str
+    reason: str
+    evidence: str
+
+
+def params_of(stage: Stage) -> SelfDebugParams:
+    assert isinstance(stage.params, SelfDebugParams)
+    return stage.params
+
+
+def load_inputs(stage: Stage) -> list[Draft]:
+    """The drafts of stage 03."""
+    return read_records(stage.input("03_codegen") / "drafts.jsonl", Draft)
+
+
+def load_jobs(stage: Stage) -> list[Job]:
+    proposals = read_records(stage.input("02_datasets") / "proposals.jsonl", Proposal)
+    by_id = {proposal.task_id: proposal for proposal in proposals}
+    past: dict[str, list[Attempt]] = {}
+    for attempt in read_attempts(stage):
+        past.setdefault(attempt.task_id, []).append(attempt)
+    return [Job(by_id[draft.task_id], draft, tuple(past.get(draft.task_id, ()))) for draft in load_inputs(stage)]
+
+
+@contextmanager
+def open_shop(stage: Stage) -> Iterator[Shop]:
+    params = params_of(stage)
+    yield Shop(stage, params, stage.open_chat(params.teacher), stage.input("02_datasets") / "data")
+
+
+def show_prompt(stage: Stage, draft: Draft) -> list[dict[str, str]]:
+    """What the teacher would be told if this draft failed: with the real verdict when it did, else an example."""
+    job = next(job for job in load_jobs(stage) if job.draft.task_id == draft.task_id)
+    failed = next((attempt for attempt in job.past if attempt.gate), None) or Attempt(
+        task_id=draft.task_id, number=1, how="draft", code_hash=draft.code_hash, gate="baseline",
+        reason="baseline_failed", evidence="(here stands what the failing gate saw)", verdicts=[], scores=None,
+        code=draft.code)
+    return build_repair_prompt(params_of(stage), job, stage.input("02_datasets") / "data", failed)
+
+
+@under_lock
+def preview(stage: Stage, n: int = 2) -> list[dict[str, Any]]:
+    """The first try at the first `n` drafts, as rows, nothing recorded."""
+    with open_shop(stage) as shop:
+        return [flatten(try_code(shop, job, job.draft.code, "draft", 1)) for job in load_jobs(stage)[:n]]
+
+
+@under_lock
+def run(stage: Stage, progress: Progress | None = None) -> list[Verified]:
+    """Bring each draft through the gates, or discard it after `max_tries`; every attempt is kept. Resumable."""
+    jobs = sorted(load_jobs(stage), key=name_job)
+    work = list_work(stage)
+    with show_progress(progress, len(jobs)) as advance:
+        rows = work.work_off(jobs, params_of(stage).workers, advance)
+    work.rewrite(rows.values())
+    write_records(stage.dir / "attempts.jsonl", sorted(read_attempts(stage), key=lambda a: (a.task_id, a.number)))
+    check_owed(stage, len(jobs))
+    return read_verified(stage)
+
+
+def list_work(stage: Stage) -> Worklist[Job, Shop]:
+    return Worklist(stage, {Verified: "verified.jsonl", Rejected: "rejected.jsonl"}, name_job, lambda row: row.task_id,
+                    refuse, open_shop, debug_task,
+                    lambda stage, job: [stage.input("02_datasets") / "data" / job.draft.task_id])
+
+
+def name_job(job: Job) -> str:
+    return job.draft.task_id
+
+
+def refuse(job: Job, reason: str, detail: str) -> Rejected:
+    return Rejected(task_id=job.draft.task_id, title=job.draft.title, attempts=len(job.past), gate="", reason=reason,
+                    evidence=detail)
+
+
+def debug_task(shop: Shop, job: Job) -> Verified | Rejected:
+    """Try, repair or restart until the gates are passed or the tries are used up."""
+    attempts = list(job.past)
+    while not attempts or attempts[-1].gate:
+        if attempts and is_spent(shop.params, attempts):
+            return discard(job, attempts)
+        attempts.append(next_attempt(shop, job, attempts))
+        append_record(shop.stage.dir / "attempts.jsonl", attempts[-1])
+        raise_if_stopped()
+    return publish(shop, job, attempts)
+
+
+def publish(shop: Shop, job: Job, attempts: list[Attempt]) -> Verified:
+    """Write the verified task with its scores into this stage's MLGym root."""
+    proposal, last = job.proposal, attempts[-1]
+    scores, solved = last.scores, last.difficulty
+    assert scores is not None and solved is not None, "an attempt that passed has scores"
+    meta = build_meta(proposal)
+    meta = meta.model_copy(update={
+        "trivial_score": scores.trivial, "baseline_public": scores.baseline_public,
+        "baseline_private": scores.baseline_private, "reference_score": scores.reference,
+        "perfect_score": scores.perfect, "reference_model": solved.model, "solve_share": solved.share,
+        "solve_gain": solved.gain, "gates": [verdict.gate for verdict in last.verdicts],
+        "attempts": [f"{attempt.how}: {attempt.gate or 'passed'} {attempt.reason or ''}".strip()
+                     for attempt in attempts],
+        "origin": meta.origin | {"03_codegen": job.draft.origin, "04_self_debug": add_up(shop, attempts)},
+    })
+    write_draft(shop.stage.dir / "tasks", proposal, last.code, shop.data / proposal.task_id,
+                job.draft.time_limit_s, meta, last.solution)
+    return Verified(
+        task_id=proposal.task_id, topic_id=proposal.topic_id, title=proposal.title, area=proposal.area,
+        difficulty=proposal.difficulty, dataset_id=proposal.dataset.id, target=proposal.target,
+        task_kind=proposal.task_kind, metric=proposal.metric, direction=proposal.direction, attempts=len(attempts),
+        saved=len(attempts) > 1, code_hash=last.code_hash, scores=scores, solved=solved,
+    )
+
+
+def add_up(shop: Shop, attempts: list[Attempt]) -> Origin:
+    """What all tries after the draft were made from."""
+    origin = build_origin(shop.stage, shop.client, [])
+    return origin.model_copy(update={
+        "tokens_in": sum(attempt.tokens_in for attempt in attempts),
+        "tokens_out": sum(attempt.tokens_out for attempt in attempts),
+        "usd": round(sum(attempt.usd for attempt in attempts), 6)})
+
+
+def discard(job: Job, attempts: list[Attempt]) -> Rejected:
+    last = attempts[-1]
+    return Rejected(task_id=job.draft.task_id, title=job.draft.title, attempts=len(attempts), gate=str(last.gate),
+                    reason=str(last.reason), evidence=last.evidence)
+
+
+def load_attempts(stage: Stage) -> list[dict[str, Any]]:
+    """Every try as a plain row: task_id, try (from 1), how, gate (None when it passed), reason, evidence, code_hash."""
+    return [flatten(attempt) for attempt in read_attempts(stage)]
+
+
+def load_verified(stage: Stage) -> list[dict[str, Any]]:
+    """The verified tasks with their difficulty: the share of the generic models that beat the baseline, what the best
+    of them gained of the way from there to a perfect score, and which one it was."""
+    return [row.model_dump(include={"task_id", "dataset_id", "metric", "attempts"})
+            | {"solve_share": row.solved.share, "solve_gain": row.solved.gain, "best_model": row.solved.model}
+            for row in read_verified(stage)]
+
+
+def read_attempts(stage: Stage) -> list[Attempt]:
+    return read_records(stage.dir / "attempts.jsonl", Attempt)
+
+
+def read_verified(stage: Stage) -> list[Verified]:
+    return read_records(stage.dir / "verified.jsonl", Verified)
+
+
+def read_rejected(stage: Stage) -> list[Rejected]:
+    return read_records(stage.dir / "rejected.jsonl", Rejected)
+
+
+def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """(drafts, verified, lost by the reason of the last try, owed by reason): the last three add up to the first."""
+    return len(load_inputs(stage)), len(read_verified(stage)), count_reasons(read_rejected(stage)), count_owed(stage)
+
+
+def count_gates(stage: Stage) -> list[dict[str, Any]]:
+    """What each gate refused, in their order: tries, of these repaired later, tasks lost there, and what repair cost.
+
+    Tokens and USD are those of the requests that followed a refusal by the gate.
+    """
+    rows = {name: {"gate": name, "failed": 0, "repaired": 0, "lost": 0, "tokens": 0, "usd": 0.0}
+            for name in [*(name for name, _ in GATES), "reply"]}
+    tries: dict[str, list[Attempt]] = {}
+    for attempt in sorted(read_attempts(stage), key=lambda attempt: attempt.number):
+        tries.setdefault(attempt.task_id, []).append(attempt)
+    for attempts in tries.values():
+        saved = attempts[-1].gate is None
+        for attempt, after in zip(attempts, [*attempts[1:], None], strict=True):
+            if attempt.gate is None:
+                continue
+            row = rows[attempt.gate]
+            row["failed"] += 1
+            row["repaired"] += saved
+            row["lost"] += after is None
+            row["tokens"] += after.tokens_in + after.tokens_out if after else 0
+            row["usd"] += after.usd if after else 0.0
+    return [row for row in rows.values() if row["failed"]]
+
+
+def check(stage: Stage) -> None:
+    """Each draft has one outcome, and each verified task loads, carries its scores and hides its answers."""
+    requested, kept, lost, owed = funnel(stage)
+    if not kept:
+        raise StageError(f"04_self_debug: no task passed the gates; lost: {lost}",
+                         "look at 04_self_debug/attempts.jsonl")
+    if kept + sum(lost.values()) + sum(owed.values()) != requested:
+        raise StageError(f"04_self_debug: {requested} drafts, but {kept} verified and {sum(lost.values())} rejected",
+                         "run the stage again")
+    root = stage.dir / "tasks"
+    if list_tasks(root) != sorted(row.task_id for row in read_verified(stage)):
+        raise StageError("04_self_debug: tasks/ does not hold the verified tasks", "set resume to never and run again")
+    for row in read_verified(stage):
+        task = Task.load(root, row.task_id)
+        if "data/answers.csv" in task.public_files() or task.meta.baseline_private != row.scores.baseline_private:
+            raise StageError(f"04_self_debug: the files of {row.task_id} do not agree with its record",
+                             "set resume to never and run again")
+
+
+@under_lock
+def finish(stage: Stage) -> dict[str, Any]:
+    """Write the completion record: tasks saved by the loop, and how often each gate refused."""
+    verified = read_verified(stage)
+    refused = Counter(attempt.gate for attempt in read_attempts(stage) if attempt.gate)
+    metrics = {"saved": sum(row.saved for row in verified), "datasets": len({row.dataset_id for row in verified}),
+               "attempts": len(read_attempts(stage)), "refused_by_gate": dict(sorted(refused.items()))}
+    requested, kept, lost, owed = funnel(stage)
+    return stage.finish(requested, kept, lost, metrics, owed=owed)

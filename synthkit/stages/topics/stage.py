@@ -1,0 +1,212 @@
+"""Stage 01: sample machine-learning topics from the teacher, evenly over a grid, without near-duplicates.
+
+Source: paper, stage 1 (about 1,000 topics); its prompt, its duplicate control and its temperature are not disclosed.
+What was asked and answered lies in batches.jsonl; topics and rejections follow from it, so an interrupted run gives the
+same files as an uninterrupted one. Its items are requests: one that is owed ends the sampling with its round, since
+later requests depend on what it brings.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from synthkit.core.errors import StageError
+from synthkit.core.files import read_records, write_records
+from synthkit.core.llm import ChatClient
+from synthkit.core.params import TopicsParams
+from synthkit.core.progress import Progress, show_progress
+from synthkit.core.prompts import render_messages
+from synthkit.core.stage import Stage, under_lock
+from synthkit.core.worklist import Worklist, count_owed
+from synthkit.stages.common.seeds import derive_random, derive_seed
+from synthkit.stages.topics.grid import Cell, Grid, deal_cells, read_grid
+from synthkit.stages.topics.pool import Batch, Harvest, Topic, TopicBatch, collect
+
+ROUNDS = 8  # Requests of a round go out together; they see what the rounds before found, so there must be several.
+SHOWN = 80  # Titles that a request shows as taken.
+
+
+def params_of(stage: Stage) -> TopicsParams:
+    assert isinstance(stage.params, TopicsParams)
+    return stage.params
+
+
+def load_inputs(stage: Stage) -> list[Cell]:
+    """The cells of the grid, in the seeded order in which they are asked for."""
+    grid = read_grid(params_of(stage).grid)
+    return deal_cells(grid, [], len(grid.cells()), stage.seed)
+
+
+def build_prompt(stage: Stage, batch: Batch, taken: list[str]) -> list[dict[str, str]]:
+    """The exact messages of one request; of many taken titles a seeded sample is shown."""
+    shown = taken
+    if len(taken) > SHOWN:
+        shown = sorted(derive_random(stage.seed, "taken", batch.number).sample(taken, SHOWN))
+    return render_messages("topics", cells=batch.cells, taken=shown, batch=batch.number)
+
+
+def show_prompt(stage: Stage) -> list[dict[str, str]]:
+    """The first request of the run."""
+    return build_prompt(stage, plan_first(stage), [])
+
+
+@under_lock
+def preview(stage: Stage) -> list[dict[str, Any]]:
+    """What comes of the first request, as rows, nothing recorded; the full run then has the reply for nothing."""
+    with open_asking(stage) as asking:
+        batch = ask_batch(asking, plan_first(stage))
+    return [topic.model_dump() for topic in collect([batch], params_of(stage).similarity, Harvest()).topics]
+
+
+def plan_first(stage: Stage) -> Batch:
+    return plan_round(stage, read_grid(params_of(stage).grid), [], Harvest())[0]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What the requests of a round share: the teacher, and the titles that there are already."""
+
+    stage: Stage
+    client: ChatClient
+    taken: list[str]
+
+
+@contextmanager
+def open_asking(stage: Stage, taken: list[str] | None = None) -> Iterator[Asking]:
+    yield Asking(stage, stage.open_chat(params_of(stage).teacher), taken or [])
+
+
+@under_lock
+def run(stage: Stage, progress: Progress | None = None) -> list[Topic]:
+    """Ask until there are `n_topics`, or `max_idle_batches` in a row brought nothing new. Resumable at any point."""
+    batches: list[Batch] = []
+    harvest = Harvest()
+    with show_progress(progress, params_of(stage).n_topics) as advance:
+        for _ in sample_topics(stage, batches, harvest):
+            advance(1)
+    list_work(stage, []).rewrite(batches)
+    write_records(stage.dir / "topics.jsonl", harvest.topics)
+    write_records(stage.dir / "rejected.jsonl", harvest.rejected)
+    requested, _, _, owed = count_outcomes(stage, harvest)
+    stage.check_owed(requested, owed)
+    return harvest.topics
+
+
+def list_work(stage: Stage, taken: list[str]) -> Worklist[Batch, Asking]:
+    return Worklist(stage, {Batch: "batches.jsonl"}, name_batch, name_batch, refuse,
+                    lambda stage: open_asking(stage, taken), ask_batch)
+
+
+def name_batch(batch: Batch) -> str:
+    return f"{batch.number:06d}"
+
+
+def refuse(batch: Batch, reason: str, detail: str) -> Batch:
+    """A request that brought nothing: its cells count as lost for this reason."""
+    return batch.model_copy(update={"reason": reason, "detail": detail})
+
+
+def sample_topics(stage: Stage, batches: list[Batch], harvest: Harvest) -> Iterator[Topic]:
+    """Round by round, fill `batches` and `harvest`; yields each topic that was kept.
+
+    What batches.jsonl holds is not asked again. Ends with a round that leaves a request owed.
+    """
+    params, grid = params_of(stage), read_grid(params_of(stage).grid)
+    while len(harvest.topics) < params.n_topics and harvest.idle < params.max_idle_batches:
+        planned = plan_round(stage, grid, batches, harvest)
+        work = list_work(stage, [topic.title for topic in harvest.topics])
+        known = {int(key): batch for key, batch in work.work_off(planned, params.teacher.concurrency).items()}
+        check_same_cells(planned, known)
+        before = len(harvest.topics)
+        answered = [known[batch.number] for batch in planned if batch.number in known]
+        batches += answered
+        collect(answered, params.similarity, harvest)
+        yield from harvest.topics[before:]
+        if len(answered) < len(planned):
+            return
+
+
+def plan_round(stage: Stage, grid: Grid, batches: list[Batch], harvest: Harvest) -> list[Batch]:
+    """The next requests, numbered from 1, with the cells whose area was asked for least."""
+    params = params_of(stage)
+    missing = params.n_topics - len(harvest.topics)
+    at_once = max(1, params.n_topics // (ROUNDS * params.batch_size))
+    asked = [cell for batch in batches for cell in batch.cells]
+    cells = deal_cells(grid, asked, min(missing, at_once * params.batch_size), stage.seed)
+    chunks = [cells[at:at + params.batch_size] for at in range(0, len(cells), params.batch_size)]
+    return [Batch(number=len(batches) + 1 + k, cells=chunk) for k, chunk in enumerate(chunks)]
+
+
+def ask_batch(asking: Asking, batch: Batch) -> Batch:
+    """One request. Raises ReplyError for a reply that cannot be used."""
+    stage, messages = asking.stage, build_prompt(asking.stage, batch, asking.taken)
+    reply, _ = asking.client.ask(messages, TopicBatch, sample=batch.number,
+                                 seed=derive_seed(stage.seed, "topics", batch.number))
+    return batch.model_copy(update={"ideas": reply.topics[:len(batch.cells)]})
+
+
+def check_same_cells(planned: list[Batch], known: dict[int, Batch]) -> None:
+    for batch in planned:
+        if batch.number in known and known[batch.number].cells != batch.cells:
+            raise StageError("01_topics: the grid was changed since this run began",
+                             "set resume to never, so that the old topics are archived, or restore the grid")
+
+
+def load_topics(stage: Stage) -> list[dict[str, Any]]:
+    """The kept topics as plain rows, for tables and plots."""
+    return read_records(stage.dir / "topics.jsonl")
+
+
+def read_topics(stage: Stage) -> list[Topic]:
+    return read_records(stage.dir / "topics.jsonl", Topic)
+
+
+def read_batches(stage: Stage) -> list[Batch]:
+    return read_records(stage.dir / "batches.jsonl", Batch)
+
+
+def harvest_of(stage: Stage) -> Harvest:
+    return collect(read_batches(stage), params_of(stage).similarity, Harvest())
+
+
+def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """(topics asked for, kept, lost by reason, owed by reason): kept, lost and owed add up to the first.
+
+    A request that is owed ends the sampling, so all topics that are missing then are owed for its reason.
+    """
+    return count_outcomes(stage, harvest_of(stage))
+
+
+def count_outcomes(stage: Stage, harvest: Harvest) -> tuple[int, int, dict[str, int], dict[str, int]]:
+    """The funnel of a harvest that is at hand: to compare all topics again takes long when there are many."""
+    reasons = count_owed(stage)
+    missing = max(0, params_of(stage).n_topics - len(harvest.topics))
+    owed = {max(reasons, key=lambda reason: reasons[reason]): missing} if reasons and missing else {}
+    return harvest.requested + sum(owed.values()), len(harvest.topics), harvest.lost, owed
+
+
+def check(stage: Stage) -> None:
+    """Ids and titles are unique, no two topics are near-duplicates, and there is at least one."""
+    topics = read_topics(stage)
+    if not topics:
+        raise StageError("01_topics: no topic was kept", "look at 01_topics/batches.jsonl for what the teacher replied")
+    for name in ("id", "title"):
+        if len({getattr(topic, name) for topic in topics}) < len(topics):
+            raise StageError(f"01_topics: two topics have the same {name}", "set resume to never and run again")
+    if topics != harvest_of(stage).topics:
+        raise StageError("01_topics: topics.jsonl does not follow from batches.jsonl", "run the stage again")
+
+
+@under_lock
+def finish(stage: Stage) -> dict[str, Any]:
+    """Write the completion record, with the number of topics in each area."""
+    areas: dict[str, int] = {}
+    for topic in read_topics(stage):
+        areas[topic.area] = areas.get(topic.area, 0) + 1
+    params, harvest = params_of(stage), harvest_of(stage)
+    requested, kept, lost, owed = count_outcomes(stage, harvest)
+    if kept < params.n_topics and harvest.idle < params.max_idle_batches and not owed:
+        raise StageError(f"01_topics: {kept} of {params.n_topics} topics, and not all was asked for yet",
+                         "run the stage to its end first")
+    return stage.finish(requested, kept, lost, {"areas": areas, "batches": len(read_batches(stage))}, owed=owed)
