@@ -197,9 +197,12 @@ class Stage:
             return make_table(list_params(find_section(self.params, section)))
         state = "complete" if self.finished else "continued" if self.resumed else "fresh"
         state += ", made by other code" if self.made_by_other_code else ""
-        rows = [row for row in list_params(self.params) if row[0] != "run_dir"]
-        return make_table([("stage", f"{self.name} ({state})", "The stage, and what is there of its work."),
-                           ("folder", f"{self.params.run_dir}/{self.name}", "Where its work lies."), *rows])
+        place = f"{self.params.run_dir}/{self.name}"
+        return make_table([
+            ("stage", f"{self.name} ({state})", "The stage, and whether its work is fresh, continued or complete."),
+            ("folder", place, "Where its work lies, relative to the repository's root."),
+            *(row for row in list_params(self.params) if row[0] != "run_dir"),
+        ])
 
 
 def under_lock(function: Callable[Concatenate[Stage, P], R]) -> Callable[Concatenate[Stage, P], R]:
@@ -342,7 +345,8 @@ def make_table(rows: list[Row]) -> "Styler":
     heads = [{"selector": "th", "props": [("text-align", "left")]}]
     table = pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).style.format(escape="html").hide()
     table = table.set_properties(**left).set_table_styles(heads)
-    return table.set_properties(subset=["value"], **{"max-width": "26em", "overflow-wrap": "anywhere"})
+    narrow = {"min-width": "13em", "max-width": "26em", "overflow-wrap": "anywhere"}
+    return table.set_properties(subset=["value"], **narrow)
 
 
 def compact(value: Any) -> str:
