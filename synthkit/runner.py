@@ -64,7 +64,7 @@ def check_before(stages: Params, chosen: list[str], remade: list[str], root: Pat
 
     faults = [fault for name in chosen for fault in check_notebook(root / "notebooks" / f"{name}.ipynb", STAGES[name])]
     if faults:
-        raise ParamError("\n".join(faults), "the parameters cell must hold the names of synthkit/core/params.py")
+        raise ParamError("\n".join(faults), "the parameters cell must hold the names in synthkit/core/params/")
     run_dir = root / stages[chosen[0]].run_dir
     if broken := find_break(run_dir, chosen[0]):
         stage, cause = broken

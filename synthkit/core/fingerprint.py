@@ -1,7 +1,7 @@
 """Fingerprints: what a stage's results were made from, as one short hash; and the hash of the code that made them.
 
-A fingerprint covers everything that shapes results: the parameters that are not free, prompts, the content of what
-parameters name (a grid, a local benchmark, model or tokenizer, the embedded services' files), and the stage before
+A fingerprint covers what shapes results: the parameters but for those that are `runtime_only`, prompts, the content of
+what parameters name (a grid, a local benchmark, model or tokenizer, the embedded services' files), and the stage before
 with its results. An address does not count, only whether something is embedded, local or remote. The code's hash
 stands beside it: where only code differs, work stays and is marked.
 """
@@ -56,12 +56,12 @@ def compute_fingerprint(name: str, params: StageParams, before: Mapping[str, str
 
 
 def bound_values(params: BaseModel) -> dict[str, Any]:
-    """What each field that is not free contributes, nested models included; its mark says how."""
+    """What each field that is not runtime_only contributes, nested models included; its mark says how."""
     values = {}
     for key, field in type(params).model_fields.items():
         mark = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
         value = getattr(params, key)
-        if mark.get("free"):
+        if mark.get("runtime_only"):
             continue
         if mark.get("address"):
             value = name_kind(value, SERVICES.get(type(params).__name__, "benchmark"))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from synthkit.core import chain
 from synthkit.core.chain import load_stage_record, read_opened
@@ -32,7 +32,7 @@ from synthkit.core.params import STAGES, StageParams, TeacherParams
 from synthkit.core.profiles import describe_fault, find_root, find_secrets
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from pandas.io.formats.style import Styler
 
     from synthkit.core.llm import ChatClient, Sender
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Row = tuple[str, str, str]
 RENEWED = ("attempt", "seconds", "versions", "finished_at")  # What a second finish alone does not make a change.
 
 
@@ -186,15 +187,22 @@ class Stage:
             "seconds_before": round(self.spent, 1), "codes": self.codes,
         })
 
-    def describe(self) -> "pd.DataFrame":
-        """The effective parameters, and whether the stage starts, continues or is already complete."""
-        import pandas as pd
+    def describe(self, section: str = "") -> "Styler":
+        """The effective parameters with what they mean, and whether the stage starts, continues or is complete.
 
+        `section` names one that holds parameters itself, such as "teacher": these are then shown. Raises ParamError
+        for any other name.
+        """
+        if section:
+            return make_table(list_params(find_section(self.params, section)))
         state = "complete" if self.finished else "continued" if self.resumed else "fresh"
         state += ", made by other code" if self.made_by_other_code else ""
-        rows = [("stage", f"{self.name} ({state})"), ("folder", str(self.params.run_dir) + f"/{self.name}")]
-        rows += [(key, compact(value)) for key, value in self.params.model_dump().items() if key != "run_dir"]
-        return pd.DataFrame(rows, columns=["parameter", "value"]).set_index("parameter")
+        place = f"{self.params.run_dir}/{self.name}"
+        return make_table([
+            ("stage", f"{self.name} ({state})", "The stage, and whether its work is fresh, continued or complete."),
+            ("folder", place, "Where its work lies, relative to the repository's root."),
+            *(row for row in list_params(self.params) if row[0] != "run_dir"),
+        ])
 
 
 def under_lock(function: Callable[Concatenate[Stage, P], R]) -> Callable[Concatenate[Stage, P], R]:
@@ -311,6 +319,34 @@ def newest_change(folder: Path) -> float:
 
 def new_attempt() -> str:
     return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
+
+
+def find_section(params: StageParams, name: str) -> BaseModel:
+    """The parameters below a name. Raises ParamError when it has none."""
+    found = getattr(params, name, None)
+    if not isinstance(found, BaseModel):
+        sections = [key for key, value in params if isinstance(value, BaseModel)]
+        raise ParamError(f"{name!r} holds no parameters", f"choose from {', '.join(sections)}")
+    return found
+
+
+def list_params(params: BaseModel) -> list[Row]:
+    """(name, value as JSON, description) of each parameter; in place of a section's value, the call that shows it."""
+    fields = type(params).model_fields
+    return [(name, f'stage.describe("{name}")' if isinstance(value, BaseModel) else compact(value),
+             fields[name].description or "") for name, value in params]
+
+
+def make_table(rows: list[Row]) -> "Styler":
+    """Rows as a table that a notebook shows whole: a plain one would be cut at 50 characters a cell."""
+    import pandas as pd
+
+    left = {"text-align": "left", "vertical-align": "top"}
+    heads = [{"selector": "th", "props": [("text-align", "left")]}]
+    table = pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).style.format(escape="html").hide()
+    table = table.set_properties(**left).set_table_styles(heads)
+    narrow = {"min-width": "13em", "max-width": "26em", "overflow-wrap": "anywhere"}
+    return table.set_properties(subset=["value"], **narrow)
 
 
 def compact(value: Any) -> str:

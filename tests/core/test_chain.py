@@ -162,7 +162,7 @@ def test_work_of_other_code_stays_and_is_marked(run: Path, package: Path) -> Non
         file.write("\nCHANGED = 1\n")
     assert pending(run) == FIRST_FOUR[2:] and uses_other_code(run, "01_topics") and uses_other_code(run, "03_codegen")
     topics = open_stage("01_topics", {"run_dir": str(run)})
-    assert topics.finished and "made by other code" in str(topics.describe())
+    assert topics.finished and "made by other code" in topics.describe().to_string()
     assert (load_stage_record(run, "01_topics") or {})["made_by_other_code"] is True
     assert topics.finish(1, 1, {})["made_by_other_code"] is True
     again = open_stage("03_codegen", {"run_dir": str(run)})
@@ -173,7 +173,7 @@ def test_work_of_other_code_stays_and_is_marked(run: Path, package: Path) -> Non
     assert record["codes"] == [old, code_hash.hash_code("03_codegen")] and record["made_by_other_code"]
     assert not list(run.glob("archive/*"))
     module.write_text(source)
-    assert "made by other code" not in str(open_stage("01_topics", {"run_dir": str(run)}).describe())
+    assert "made by other code" not in open_stage("01_topics", {"run_dir": str(run)}).describe().to_string()
     assert (load_stage_record(run, "01_topics") or {})["made_by_other_code"] is False
 
 

@@ -83,11 +83,11 @@ def test_another_teacher_does_not_change_with_the_scripted_one(
     assert before[0] == after[0] and before[1] != after[1]
 
 
-def test_the_version_and_what_is_free_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_and_what_is_runtime_only_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     before = print_of("04_self_debug")
     monkeypatch.setattr(synthkit, "__version__", "9.9")
-    free = {"allow_owed": 0.1, "workers": 7, "executor": "ray", "ray": {"address": "head:6379"}, "resume": "never"}
-    assert print_of("04_self_debug", **free) == before
+    runtime = {"allow_owed": 0.1, "workers": 7, "executor": "ray", "ray": {"address": "head:6379"}, "resume": "never"}
+    assert print_of("04_self_debug", **runtime) == before
     assert print_of("04_self_debug", margin=0.5) != before
 
 

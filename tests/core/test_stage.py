@@ -42,7 +42,7 @@ def test_a_stage_is_fresh_then_resumed_then_finished(run: Path) -> None:
     again.finish(3, 2, {"similar": 1}, {"areas": 2})
     last = open_topics(run, n_topics=3)
     assert (last.resumed, last.finished) == (True, True)
-    assert "complete" in str(last.describe())
+    assert "complete" in last.describe().to_string()
 
 
 def test_the_record_says_what_happened_and_an_unchanged_second_finish_renews_only_the_attempt(
