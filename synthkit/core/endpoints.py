@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import httpx2
+from platformdirs import user_cache_path
 
 from synthkit.core.errors import EndpointError
 
@@ -92,11 +93,10 @@ def read_secret(name: str) -> str:
 
 
 def cache_dir() -> Path:
-    """Where exported data is kept between runs: $SYNTHKIT_CACHE, else the user's cache folder."""
+    """Where exported data is kept between runs: $SYNTHKIT_CACHE, else the cache folder that this system has for it."""
     if given := os.environ.get("SYNTHKIT_CACHE"):
         return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "synthkit"
+    return user_cache_path("synthkit", appauthor=False)
 
 
 @cache

@@ -9,13 +9,13 @@ import errno
 import fnmatch
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_chain, wait_fixed
 
 from synthkit.core.endpoints import EMBEDDED, cache_dir, read_secret, resolve_endpoint
 from synthkit.core.errors import EndpointError, HubError, RecordError, TransientEndpointError
@@ -175,28 +175,24 @@ class HubClient:
     def _download(self, dataset_id: str, path: str, revision: str, **where: Path) -> str:
         """One file, whole or not at all; the Hub's client tries again by itself."""
         with explain_full_disk(next(iter(where.values()))):
-            try:
-                return self.api.hf_hub_download(dataset_id, path, repo_type="dataset", revision=revision,
-                                                etag_timeout=self.params.timeout_s, **where)
-            except Exception as error:
-                explained = self._explain(error, dataset_id)
-                if explained is error:
-                    raise
-                raise explained from error
+            return self._ask(dataset_id, lambda: self.api.hf_hub_download(
+                dataset_id, path, repo_type="dataset", revision=revision, etag_timeout=self.params.timeout_s, **where))
 
     def _call(self, dataset_id: str, call: Callable[[], T]) -> T:
         """A question to the Hub. Its exceptions become typed ones; what may pass is asked again a little later."""
-        for wait_s in (*RETRY_WAITS_S, None):
-            try:
-                return call()
-            except Exception as error:
-                explained = self._explain(error, dataset_id)
-                if explained is error:
-                    raise
-                if wait_s is None or not isinstance(explained, TransientEndpointError):
-                    raise explained from error
-                time.sleep(wait_s)
-        raise AssertionError("the last attempt returns or raises")
+        attempts = Retrying(
+            stop=stop_after_attempt(len(RETRY_WAITS_S) + 1), wait=wait_chain(*map(wait_fixed, RETRY_WAITS_S)),
+            retry=retry_if_exception_type(TransientEndpointError), reraise=True)
+        return attempts(self._ask, dataset_id, call)
+
+    def _ask(self, dataset_id: str, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except Exception as error:
+            explained = self._explain(error, dataset_id)
+            if explained is error:
+                raise
+            raise explained from error
 
     def _explain(self, error: Exception, dataset_id: str) -> Exception:
         return explain_error(error, dataset_id, f"the Hub at {self.endpoint}", self.params.token_env)

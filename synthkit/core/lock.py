@@ -3,7 +3,8 @@
 It is `flock` on one file, so the system gives it free when the last process that holds it has gone, however that
 ended. Within a process it is counted: a stage's function may call another that takes it too. A kernel inherits the
 open file of the process that started it, so a run stays locked for as long as its kernel works, even when the
-process above was killed. No other child gets it.
+process above was killed. No other child gets it. That is why filelock's locks do not serve here: each belongs to the
+process that took it, and none can be taken over by a child that has inherited the open file.
 """
 
 import fcntl

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from synthkit.core.params import STAGES
 from synthkit.show.rows import Record, flatten_record, make_frame
-from synthkit.show.text import clean_text, escape_text
+from synthkit.show.text import clean_text, cut_text, escape_text
 
 _WRAP = "white-space:pre-wrap;overflow-wrap:break-word;word-break:normal"
 _PRE = (f"{_WRAP};margin:0;padding:.7em .9em;border-radius:4px;"
@@ -85,44 +85,21 @@ def show_finish(record: Mapping[str, Any]) -> HTML:
     return HTML("<br>".join(lines))
 
 
-def show_flow(*steps: str, returns: str = "") -> HTML:
-    """The picture of an idea: steps in a row with arrows between, and a way back under them if `returns` names one.
+def show_flow(*steps: str, returns: str = "") -> Markdown:
+    """The picture of an idea as a Mermaid diagram, which JupyterLab draws without a network.
 
-    A step `title: small print` has two lines.
+    Steps are in a row with arrows between, and a dotted way leads back to the first if `returns` names one. A step
+    `title: small print` has two lines.
     """
-    width, gap, height = 150, 34, 62
-    parts = [_draw_step(step, i * (width + gap), width, height) for i, step in enumerate(steps)]
-    parts += [_draw_arrow(i * (width + gap) - gap, gap, height / 2) for i in range(1, len(steps))]
-    total = len(steps) * (width + gap) - gap
-    depth = height
+    labels = ["<br/>".join(map(_write_label, step.split(": ", 1))) for step in steps]
+    lines = [f'  s{number}["{label}"]' for number, label in enumerate(labels)]
+    lines += [f"  s{number - 1} --> s{number}" for number in range(1, len(steps))]
     if returns:
-        depth += 46
-        parts.append(_draw_return(returns, total - width / 2, width / 2, height))
-    return HTML(
-        f'<svg viewBox="-2 -2 {total + 4} {depth + 4}" style="width:100%;max-width:{total}px" role="img" '
-        f'font-family="sans-serif" font-size="13">{"".join(parts)}</svg>'
-    )
+        lines.append(f'  s{len(steps) - 1} -.->|"{_write_label(returns)}"| s0')
+    return Markdown("\n".join(["```mermaid", "flowchart LR", *lines, "```"]))
 
 
-def _draw_step(step: str, x: float, width: float, height: float) -> str:
-    title, _, note = step.partition(": ")
-    middle = x + width / 2
-    small = f'<text x="{middle}" y="{height / 2 + 16}" text-anchor="middle" font-size="10.5" fill="#6a707b">' \
-            f"{escape_text(note)}</text>" if note else ""
-    return (f'<rect x="{x}" y="0" width="{width}" height="{height}" rx="5" fill="#0f8b8d" fill-opacity=".1" '
-            f'stroke="#0f8b8d"/><text x="{middle}" y="{height / 2 + (-2 if note else 5)}" text-anchor="middle" '
-            f'font-weight="600" fill="currentColor">{escape_text(title)}</text>{small}')
-
-
-def _draw_arrow(x: float, gap: float, y: float) -> str:
-    tip = x + gap - 5
-    return (f'<path d="M{x + 4} {y}H{tip}" stroke="#6a707b" fill="none"/>'
-            f'<path d="M{tip - 6} {y - 4}L{tip} {y}L{tip - 6} {y + 4}" stroke="#6a707b" fill="none"/>')
-
-
-def _draw_return(label: str, start: float, end: float, y: float) -> str:
-    low = y + 24
-    return (f'<path d="M{start} {y + 2}V{low}H{end}V{y + 5}" stroke="#d1603d" fill="none" stroke-dasharray="4 3"/>'
-            f'<path d="M{end - 4} {y + 11}L{end} {y + 4}L{end + 4} {y + 11}" stroke="#d1603d" fill="none"/>'
-            f'<text x="{(start + end) / 2}" y="{low + 15}" text-anchor="middle" font-size="11" fill="#d1603d">'
-            f"{escape_text(label)}</text>")
+def _write_label(text: str) -> str:
+    """Text that stays inside a quoted label and one line: all but letters, digits and blanks as character codes."""
+    words = " ".join(clean_text(text).split())
+    return "".join(c if c.isalnum() or c == " " else f"#{ord(c)};" for c in cut_text(words, 200))

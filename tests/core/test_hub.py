@@ -191,6 +191,26 @@ def test_what_may_pass_is_tried_again_and_then_named(site: Site, tmp_path: Path,
         client.fetch(info, tmp_path / "b")
 
 
+def test_the_waits_between_questions_grow_and_a_refusal_is_asked_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    client, asked = open_hub(site), []
+
+    def ask(error: Exception) -> None:
+        asked.append(error)
+        raise error
+
+    with pytest.raises(TransientEndpointError):
+        client._call(NAME, lambda: ask(TimeoutError()))
+    assert len(asked) == 4 and waits == [1.0, 4.0, 16.0]
+    for error, kind in ((ConnectionRefusedError(), EndpointError), (KeyError("a fault of ours"), KeyError)):
+        with pytest.raises(kind):
+            client._call(NAME, lambda error=error: ask(error))
+    assert len(asked) == 6 and len(waits) == 3
+
+
 def test_a_refused_token_and_an_absent_hub_are_for_a_person(site: Site) -> None:
     site.faults["/api/datasets"] = [403] * 9
     with pytest.raises(EndpointError, match=r"refused the token(.|\n)*HF_TOKEN"):

@@ -1,6 +1,7 @@
 """Figures, tables, viewer, summary and report from small hand-made runs: right numbers and safe text."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -86,11 +87,31 @@ def test_figures_of_empty_stages_say_so() -> None:
 
 def test_tables_escape_and_cut() -> None:
     shown = [tables.show_records([{"a": EVIL}]), tables.show_messages([{"role": "user", "content": EVIL}]),
-             tables.show_text(EVIL, "x"), tables.show_flow("a: <b>", "c", returns=EVIL)]
+             tables.show_text(EVIL, "x")]
     assert all("<script" not in html.data and "\x1b" not in html.data for html in shown)
     table = tables.show_rows([{"a": "x" * 500, "b": {"c": 1}}], columns=["a", "b", "missing"])
     assert table.data["a"][0].endswith("…") and table.data["b"][0] == '{"c": 1}'
     assert "<script" not in tables.show_rows([{"a": EVIL}]).to_html()
+
+
+def test_a_flow_is_a_mermaid_block() -> None:
+    assert tables.show_flow("Draft: from 03", "Gates", returns="next try").data == (
+        '```mermaid\nflowchart LR\n  s0["Draft<br/>from 03"]\n  s1["Gates"]\n  s0 --> s1\n'
+        '  s1 -.->|"next try"| s0\n```')
+    assert "-.->" not in tables.show_flow("Draft", "Gates: two: parts").data
+
+
+@pytest.mark.parametrize("text", [
+    EVIL, 'a"] --> b["', "```\n# out", "`**a**`", "%%{init: {'securityLevel': 'loose'}}%%", "style a: #x;", "&lt;b&gt;",
+    "line\r\nclick s0 href \"javascript:alert(1)\"", "#quot;]", "\u2028]", "x" * 9999,
+])
+def test_no_text_leaves_the_label_of_a_flow(text: str) -> None:
+    lines = tables.show_flow(text, f"title: {text}", returns=text).data.splitlines()
+    label = r"(?:[^\W_]| |#\d+;)*"
+    shapes = ["```mermaid", "flowchart LR", rf'  s0\["{label}(?:<br/>{label})?"\]', rf'  s1\["title<br/>{label}"\]',
+              "  s0 --> s1", rf'  s1 -\.->\|"{label}"\| s0', "```"]
+    assert len(lines) == len(shapes) and all(len(line) < 2000 for line in lines)
+    assert [line for line, shape in zip(lines, shapes, strict=True) if not re.fullmatch(shape, line)] == []
 
 
 def test_viewer_refuses_what_is_no_trajectory(tmp_path: Path) -> None:
