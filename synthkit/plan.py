@@ -22,7 +22,7 @@ from synthkit.core.params import (
     TrajectoriesParams,
 )
 from synthkit.doctor import examine, format_checks
-from synthkit.stages.topics.stage.stage import SHOWN
+from synthkit.stages.topics.stage import SHOWN
 
 # Tokens of requests and of what is seen of their replies: measured on the kit's prompts, with 1,000 simulated topics
 # (tests/benchmarks/synthesis.py), bytes over four. A card may be long, so a real dataset makes the question longer.

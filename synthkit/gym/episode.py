@@ -11,11 +11,11 @@ from synthkit.core.executor import raise_if_stopped
 from synthkit.core.llm import Reply
 from synthkit.core.params import SandboxParams
 from synthkit.core.prompts import render_prompt
+from synthkit.gym.agent.history import Messages, choose_history
+from synthkit.gym.agent.parsing import FormatError
+from synthkit.gym.agent.replies import choose_format
+from synthkit.gym.agent.tools import describe_tools
 from synthkit.gym.environment import Environment
-from synthkit.gym.episode.history import Messages, choose_history
-from synthkit.gym.episode.parsing import FormatError
-from synthkit.gym.episode.replies import choose_format
-from synthkit.gym.episode.tools import describe_tools
 from synthkit.gym.sandbox.backends.session_files import WORKSPACE
 from synthkit.gym.task import Task
 from synthkit.gym.trajectory import Step, Trajectory, estimate_tokens

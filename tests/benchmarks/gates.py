@@ -36,10 +36,10 @@ from synthkit.gym.scoring.csv_form import SUBMISSION, Part, restrict
 from synthkit.gym.scoring.in_sandbox import GENERIC_MODELS
 from synthkit.offline.library import load_library
 from synthkit.stages.common.forms import TaskCode
-from synthkit.stages.datasets.stage.proposing import Proposal
-from synthkit.stages.self_debug.stage.candidate import Trial, lay_out_bench, open_trial
-from synthkit.stages.self_debug.stage.gates import check_schema, run_gates
-from synthkit.stages.self_debug.stage.headroom import MODELS
+from synthkit.stages.datasets.proposing import Proposal
+from synthkit.stages.self_debug.candidate import Trial, lay_out_bench, open_trial
+from synthkit.stages.self_debug.gates import check_schema, run_gates
+from synthkit.stages.self_debug.headroom import MODELS
 
 BURN_S = 5  # Much more than the start of a warm interpreter may differ by.
 BURN = f"import time\nwhile time.process_time() < {BURN_S}:\n    pass\n"

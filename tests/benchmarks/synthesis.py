@@ -34,9 +34,9 @@ from synthkit.gym.sandbox.folders import open_folder
 from synthkit.offline.answers import read_cells
 from synthkit.offline.library import Entry, load_library
 from synthkit.plan import DATASET_YIELD, FOUND, THINKING, TOPIC_YIELD, estimate
-from synthkit.stages.codegen.stage import stage as codegen
-from synthkit.stages.datasets.stage import stage as datasets
-from synthkit.stages.topics.stage import stage as topics
+from synthkit.stages.codegen import stage as codegen
+from synthkit.stages.datasets import stage as datasets
+from synthkit.stages.topics import stage as topics
 
 SLOTS = 64
 STAGES = {"01_topics": topics, "02_datasets": datasets, "03_codegen": codegen}

@@ -7,8 +7,8 @@ import pytest
 from kits.contract_kit import PERFECT, SANDBOX, WORKSPACE, load_table
 
 from synthkit.core.llm import Reply
+from synthkit.gym.agent.parsing import FormatError, parse_reply
 from synthkit.gym.episode import run_episode
-from synthkit.gym.episode.parsing import FormatError, parse_reply
 from synthkit.gym.task import Task
 from synthkit.gym.trajectory import Step, Trajectory
 

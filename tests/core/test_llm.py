@@ -22,9 +22,9 @@ from synthkit.core.errors import (
 from synthkit.core.ledger import Ledger, stage_charges, stage_usage
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import TeacherParams
-from synthkit.gym.episode.parsing import FormatError
-from synthkit.gym.episode.replies import read_tool_call
-from synthkit.gym.episode.tools import list_tools
+from synthkit.gym.agent.parsing import FormatError
+from synthkit.gym.agent.replies import read_tool_call
+from synthkit.gym.agent.tools import list_tools
 
 STAGE = "01_topics"
 HELLO = [{"role": "user", "content": "hello"}]

@@ -21,9 +21,9 @@ from synthkit.core.describe_params import (
     write_yaml_comments,
 )
 from synthkit.core.errors import ParamError
-from synthkit.core.loading import RUN_FIELDS
 from synthkit.core.params import STAGES
-from synthkit.core.runs import open_stage
+from synthkit.core.profiles import RUN_FIELDS
+from synthkit.core.stage import open_stage
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "params" / "base.yaml"

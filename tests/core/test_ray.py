@@ -19,10 +19,10 @@ from kits.stage_kit import ANSWERS, BASELINE, CODE, finish_datasets, finish_empt
 from synthkit.core.errors import EndpointError, ParamError
 from synthkit.core.params import STAGES
 from synthkit.core.stage import Stage, check_params
-from synthkit.stages.codegen.stage import stage as codegen
-from synthkit.stages.mlgym_eval.stage import stage as mlgym_eval
-from synthkit.stages.self_debug.stage import stage as self_debug
-from synthkit.stages.trajectories.stage import stage as trajectories
+from synthkit.stages.codegen import stage as codegen
+from synthkit.stages.mlgym_eval import stage as mlgym_eval
+from synthkit.stages.self_debug import stage as self_debug
+from synthkit.stages.trajectories import stage as trajectories
 
 if not os.environ.get("SYNTHKIT_RAY"):
     pytest.skip("run by `make ray`", allow_module_level=True)

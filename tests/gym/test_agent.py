@@ -26,9 +26,9 @@ from synthkit.core.errors import (
 from synthkit.core.llm import Reply
 from synthkit.core.prompts import render_prompt
 from synthkit.gym import Agent, Environment, Task, Trajectory
+from synthkit.gym.agent.replies import READERS, write_reply
+from synthkit.gym.agent.tools import describe_tools
 from synthkit.gym.episode import Diverged, LimitReached, run_episode
-from synthkit.gym.episode.replies import READERS, write_reply
-from synthkit.gym.episode.tools import describe_tools
 from synthkit.gym.trajectory.replay import read_actions, replay_actions
 
 GOOD, FORGED = table("id,y", "{i},{y}"), "id,y\n0,1\n"

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthkit.gym.episode.parsing import Call, FormatError, Shell, parse_reply, split_action
-from synthkit.gym.episode.replies import READERS, write_reply
-from synthkit.gym.episode.tools import TOOLS, find_call, list_tools, write_action
+from synthkit.gym.agent.parsing import Call, FormatError, Shell, parse_reply, split_action
+from synthkit.gym.agent.replies import READERS, write_reply
+from synthkit.gym.agent.tools import TOOLS, find_call, list_tools, write_action
 
 # The same examples each time, and no time limit for one: a busy machine is not a fault.
 settings.register_profile("steady", derandomize=True, deadline=None)

@@ -13,8 +13,8 @@ from synthkit.gym.task.config import Origin
 from synthkit.offline.data import load_table
 from synthkit.offline.library import Entry, load_library
 from synthkit.stages.common.forms import TaskPlan
-from synthkit.stages.datasets.stage.proposing import Proposal
-from synthkit.stages.datasets.stage.task_data import apply_plan, check_plan, clean_frame, split_frame, write_files
+from synthkit.stages.datasets.proposing import Proposal
+from synthkit.stages.datasets.task_data import apply_plan, check_plan, clean_frame, split_frame, write_files
 
 REFUSALS = {  # What stage 02 has to say of each topic that never becomes a task.
     "missed-appointments": "gated", "hotel-ratings": "not_found", "pupils-above-median": "licence",

@@ -5,9 +5,9 @@ from typing import Any
 
 from synthkit.core.files import write_records
 from synthkit.core.stage import Stage, open_stage
-from synthkit.stages.codegen.stage import stage as codegen
-from synthkit.stages.datasets.stage import stage as datasets
-from synthkit.stages.topics.stage.pool import Topic
+from synthkit.stages.codegen import stage as codegen
+from synthkit.stages.datasets import stage as datasets
+from synthkit.stages.topics.pool import Topic
 
 BASELINE = """import pandas as pd
 from sklearn.tree import DecisionTreeClassifier

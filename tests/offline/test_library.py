@@ -23,9 +23,9 @@ from synthkit.offline.hub_server import open_hub
 from synthkit.offline.library import DatasetIdea, Entry, find_topic, load_library
 from synthkit.stages.common.forms import TaskCode, TaskPlan
 from synthkit.stages.common.similarity import TextIndex
-from synthkit.stages.datasets.stage.task_data import apply_plan, check_plan
-from synthkit.stages.self_debug.stage.static_checks import Refused, check_static
-from synthkit.stages.topics.stage.grid import read_grid
+from synthkit.stages.datasets.task_data import apply_plan, check_plan
+from synthkit.stages.self_debug.static_checks import Refused, check_static
+from synthkit.stages.topics.grid import read_grid
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from synthkit.gym.episode.parsing import parse_reply
+from synthkit.gym.agent.parsing import parse_reply
 from synthkit.offline.policy import next_action
 from synthkit.offline.recipes import MISTAKES, order_recipes, write_script
 

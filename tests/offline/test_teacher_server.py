@@ -18,8 +18,8 @@ from synthkit.offline.library import load_library
 from synthkit.offline.teacher_server import MODEL, open_teacher
 from synthkit.stages.common.forms import DatasetProposal, TaskCode, TaskPlan
 from synthkit.stages.common.similarity import TextIndex
-from synthkit.stages.topics.stage.grid import Cell
-from synthkit.stages.topics.stage.stage import TopicBatch
+from synthkit.stages.topics.grid import Cell
+from synthkit.stages.topics.stage import TopicBatch
 
 TWO_FLAWS = "digits-top-half"
 

@@ -8,7 +8,7 @@ from kits.stage_kit import ANSWERS, BASELINE, finish_datasets, finish_drafts, op
 
 from synthkit.core.errors import StageError
 from synthkit.gym.task import Task
-from synthkit.stages.codegen.stage import stage as codegen
+from synthkit.stages.codegen import stage as codegen
 
 
 def test_a_draft_is_a_task_that_hides_its_answers(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from kits.stage_kit import ANSWERS, PLAN, PROPOSAL, finish_topics, open_with
 from synthkit.core.errors import HubError, StageError
 from synthkit.core.params import DatasetsParams
 from synthkit.stages.common.forms import TaskPlan
-from synthkit.stages.datasets.stage import stage as datasets
-from synthkit.stages.datasets.stage.column_summary import describe_columns, sample_rows
-from synthkit.stages.datasets.stage.contamination import Benchmark, measure_overlap
-from synthkit.stages.datasets.stage.proposing import open_desk
-from synthkit.stages.datasets.stage.task_data import apply_plan, check_plan, clean_frame, split_frame, write_files
+from synthkit.stages.datasets import stage as datasets
+from synthkit.stages.datasets.column_summary import describe_columns, sample_rows
+from synthkit.stages.datasets.contamination import Benchmark, measure_overlap
+from synthkit.stages.datasets.proposing import open_desk
+from synthkit.stages.datasets.task_data import apply_plan, check_plan, clean_frame, split_frame, write_files
 
 SMALL = DatasetsParams(max_train_rows=100, max_test_rows=40)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from synthkit.gym.scoring.metrics import TaskKind, build_metrics
-from synthkit.stages.self_debug.stage.leaks import Table, find_leak
+from synthkit.stages.self_debug.leaks import Table, find_leak
 
 ROWS = 400
 

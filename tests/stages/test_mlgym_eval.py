@@ -12,7 +12,7 @@ from synthkit.core.params import STAGES
 from synthkit.core.stage import Stage, open_stage
 from synthkit.gym.trajectory import Trajectory
 from synthkit.offline.policy import next_action
-from synthkit.stages.mlgym_eval.stage import stage as mlgym_eval
+from synthkit.stages.mlgym_eval import stage as mlgym_eval
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ from sklearn.datasets import load_digits
 
 from synthkit.core.errors import HubError
 from synthkit.gym import Task
-from synthkit.gym.episode.observations import name_some
+from synthkit.gym.agent.observations import name_some
 from synthkit.offline.hub_server import open_hub
-from synthkit.stages.codegen.stage import stage as codegen
+from synthkit.stages.codegen import stage as codegen
 from synthkit.stages.common.images import read_picture
-from synthkit.stages.datasets.stage import stage as datasets
-from synthkit.stages.datasets.stage.column_summary import describe_columns, sample_rows
-from synthkit.stages.datasets.stage.proposing import Proposal
-from synthkit.stages.self_debug.stage import stage as self_debug
+from synthkit.stages.datasets import stage as datasets
+from synthkit.stages.datasets.column_summary import describe_columns, sample_rows
+from synthkit.stages.datasets.proposing import Proposal
+from synthkit.stages.self_debug import stage as self_debug
 
 NAME = "someone/digit-pictures"
 PROPOSAL = {"dataset_id": NAME, "search_words": [], "reason": "pictures"}

@@ -12,9 +12,9 @@ from kits.library_kit import GOOD, LEAKING, PARAMS, SANDBOX, SOUND, build_propos
 
 from synthkit.offline.library import Entry, Flaw, Gate, load_library
 from synthkit.stages.common.forms import TaskCode
-from synthkit.stages.self_debug.stage.attempts import compare_code
-from synthkit.stages.self_debug.stage.candidate import Trial, open_trial
-from synthkit.stages.self_debug.stage.gates import GATES, Verdict, run_gates
+from synthkit.stages.self_debug.attempts import compare_code
+from synthkit.stages.self_debug.candidate import Trial, open_trial
+from synthkit.stages.self_debug.gates import GATES, Verdict, run_gates
 
 ALL = os.environ.get("SYNTHKIT_FAULTS") == "all"
 FAULTS = [(slug, flaw) for slug in GOOD for flaw in load_library()[slug].flaws]

@@ -14,12 +14,12 @@ from synthkit.core.files import read_records
 from synthkit.core.params import SandboxParams
 from synthkit.export.harbor import export_harbor
 from synthkit.gym.task import Task
-from synthkit.stages.codegen.stage.stage import build_prompt
+from synthkit.stages.codegen.stage import build_prompt
 from synthkit.stages.common.forms import CustomMetric, TaskCode
-from synthkit.stages.datasets.stage.proposing import Proposal
-from synthkit.stages.self_debug.stage import stage as self_debug
-from synthkit.stages.self_debug.stage.candidate import open_trial
-from synthkit.stages.self_debug.stage.gates import run_gates
+from synthkit.stages.datasets.proposing import Proposal
+from synthkit.stages.self_debug import stage as self_debug
+from synthkit.stages.self_debug.candidate import open_trial
+from synthkit.stages.self_debug.gates import run_gates
 
 BACKEND = "bwrap" if shutil.which("bwrap") else "process"
 SANDBOX = SandboxParams(backend=BACKEND)

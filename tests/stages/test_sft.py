@@ -11,8 +11,8 @@ from synthkit.core.files import write_records
 from synthkit.core.params import STAGES
 from synthkit.core.stage import Stage, check_params, open_stage
 from synthkit.stages.common.local_student import LocalChat
-from synthkit.stages.sft.stage import stage as sft
-from synthkit.stages.sft.stage.student import train_tokenizer
+from synthkit.stages.sft import stage as sft
+from synthkit.stages.sft.student import train_tokenizer
 
 TINY = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2, "kv_heads": 1}
 WORDS = "read the data, run the baseline, validate, submit; accuracy rmse 0.123 data/train.csv"

@@ -17,9 +17,9 @@ from synthkit.core.params import STAGES
 from synthkit.core.stage import Stage, load_stage_record, open_stage
 from synthkit.core.worklist import read_owed
 from synthkit.gym.trajectory import Trajectory
-from synthkit.stages.mlgym_eval.stage import stage as mlgym_eval
-from synthkit.stages.self_debug.stage import stage as self_debug
-from synthkit.stages.trajectories.stage import stage as trajectories
+from synthkit.stages.mlgym_eval import stage as mlgym_eval
+from synthkit.stages.self_debug import stage as self_debug
+from synthkit.stages.trajectories import stage as trajectories
 
 SANDBOX = {"backend": "bwrap" if shutil.which("bwrap") else "process"}
 ACTIONS = ("ls", "python baseline.py", "validate", "submit")

@@ -15,9 +15,9 @@ from synthkit.core.params import TopicsParams
 from synthkit.core.stage import Stage, open_stage
 from synthkit.offline.library import load_library
 from synthkit.stages.common.similarity import TextIndex, normalise_text
-from synthkit.stages.topics.stage import stage as topics
-from synthkit.stages.topics.stage.grid import Cell, Grid, deal_cells, read_grid
-from synthkit.stages.topics.stage.pool import Batch, RejectedIdea
+from synthkit.stages.topics import stage as topics
+from synthkit.stages.topics.grid import Cell, Grid, deal_cells, read_grid
+from synthkit.stages.topics.pool import Batch, RejectedIdea
 
 WORDS = "river glass parliament yeast comet violin granite tariff orchid lantern turbine meadow saddle copper".split()
 NAMES = {"Area": "area", "Modality": "modality", "Task type": "task_type", "Difficulty": "difficulty"}

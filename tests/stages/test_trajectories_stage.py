@@ -12,10 +12,10 @@ from kits.stage_kit import ANSWERS, finish_drafts, open_with
 from synthkit.core.files import read_records
 from synthkit.core.params import TrajectoriesParams
 from synthkit.core.stage import Stage
-from synthkit.stages.self_debug.stage import stage as self_debug
-from synthkit.stages.trajectories.stage import stage as trajectories
-from synthkit.stages.trajectories.stage.filter import Rollout, judge_rollouts
-from synthkit.stages.trajectories.stage.stage import Row
+from synthkit.stages.self_debug import stage as self_debug
+from synthkit.stages.trajectories import stage as trajectories
+from synthkit.stages.trajectories.filter import Rollout, judge_rollouts
+from synthkit.stages.trajectories.stage import Row
 
 SANDBOX = {"backend": "bwrap" if shutil.which("bwrap") else "process"}
 RECORDS = ("rollouts.jsonl", "sft.jsonl", "refused.jsonl")

@@ -11,8 +11,8 @@ from typing import Any
 
 from synthkit.core.errors import ParamError
 from synthkit.core.llm import write_tool_call
-from synthkit.gym.episode.parsing import FormatError, parse_reply, skip_text, split_action, strip_think
-from synthkit.gym.episode.tools import find_call, write_action
+from synthkit.gym.agent.parsing import FormatError, parse_reply, skip_text, split_action, strip_think
+from synthkit.gym.agent.tools import find_call, write_action
 
 Read = tuple[str, str]
 COMMAND_TAGS = ("<command>", "</command>")

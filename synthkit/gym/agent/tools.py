@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from synthkit.gym.episode.parsing import TEXT_COMMANDS, Call, FormatError, split_action
+from synthkit.gym.agent.parsing import TEXT_COMMANDS, Call, FormatError, split_action
 
 
 def check_filled(text: str) -> str:

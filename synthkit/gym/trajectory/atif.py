@@ -7,9 +7,9 @@ the same step, what came back. Tokens are counts, costs USD.
 from typing import TYPE_CHECKING, Any
 
 import synthkit
+from synthkit.gym.agent.parsing import strip_think
+from synthkit.gym.agent.tools import find_call
 from synthkit.gym.environment import HANDING_IN
-from synthkit.gym.episode.parsing import strip_think
-from synthkit.gym.episode.tools import find_call
 
 if TYPE_CHECKING:
     from synthkit.gym.trajectory.trajectory import Step, Trajectory

@@ -1,6 +1,6 @@
 """Stage 03: description, baseline and evaluation of each task, written by the teacher."""
 
-from synthkit.stages.codegen.stage.stage import (
+from synthkit.stages.codegen.stage import (
     check,
     finish,
     funnel,

@@ -25,7 +25,7 @@ from synthkit.stages.common.origins import build_origin
 from synthkit.stages.common.refusals import count_reasons
 from synthkit.stages.common.seeds import derive_seed
 from synthkit.stages.common.task_writer import Draft, complete_code, hash_code, write_draft
-from synthkit.stages.datasets.stage.proposing import Proposal
+from synthkit.stages.datasets.proposing import Proposal
 
 SHOWN_FILES = ("train", "test", "sample_submission")
 

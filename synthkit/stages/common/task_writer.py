@@ -10,7 +10,7 @@ from synthkit.gym.scoring.evaluations import compose_evaluate
 from synthkit.gym.task import SOLUTION, build_csv_task, write_task
 from synthkit.gym.task.config import Origin, TaskMeta
 from synthkit.stages.common.forms import TaskCode
-from synthkit.stages.datasets.stage.proposing import Proposal
+from synthkit.stages.datasets.proposing import Proposal
 
 
 class Draft(BaseModel):

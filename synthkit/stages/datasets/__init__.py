@@ -1,6 +1,6 @@
 """Stage 02: a real dataset for each topic, found, checked, pinned, and made into the files of a task."""
 
-from synthkit.stages.datasets.stage.stage import (
+from synthkit.stages.datasets.stage import (
     check,
     finish,
     funnel,

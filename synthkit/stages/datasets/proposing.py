@@ -21,11 +21,11 @@ from synthkit.stages.common.forms import CustomMetric, DatasetProposal, Split, T
 from synthkit.stages.common.images import holds_pictures
 from synthkit.stages.common.origins import build_origin
 from synthkit.stages.common.seeds import derive_seed, make_slug
-from synthkit.stages.datasets.stage.column_summary import describe_column, sample_rows
-from synthkit.stages.datasets.stage.contamination import load_benchmark
-from synthkit.stages.datasets.stage.sources import Found, Library, Source
-from synthkit.stages.datasets.stage.task_data import apply_plan, check_plan, split_frame, write_files
-from synthkit.stages.topics.stage.pool import Topic
+from synthkit.stages.datasets.column_summary import describe_column, sample_rows
+from synthkit.stages.datasets.contamination import load_benchmark
+from synthkit.stages.datasets.sources import Found, Library, Source
+from synthkit.stages.datasets.task_data import apply_plan, check_plan, split_frame, write_files
+from synthkit.stages.topics.pool import Topic
 
 SAMPLE_ROWS = 5
 M = TypeVar("M", bound=BaseModel)

@@ -12,9 +12,9 @@ from synthkit.core.errors import HubError
 from synthkit.core.hub import Candidate, DatasetInfo, HubClient
 from synthkit.core.params import DatasetsParams
 from synthkit.stages.common.forms import DatasetProposal
-from synthkit.stages.datasets.stage.column_summary import describe_columns
-from synthkit.stages.datasets.stage.contamination import Benchmark
-from synthkit.stages.datasets.stage.task_data import clean_frame
+from synthkit.stages.datasets.column_summary import describe_columns
+from synthkit.stages.datasets.contamination import Benchmark
+from synthkit.stages.datasets.task_data import clean_frame
 
 KEPT_BYTES = 256 << 20  # Of tables in memory; those that were used longest ago are read again when they are wanted.
 

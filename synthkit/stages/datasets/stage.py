@@ -18,7 +18,7 @@ from synthkit.core.worklist import Worklist, check_owed, count_owed
 from synthkit.stages.common.forms import DatasetProposal
 from synthkit.stages.common.refusals import count_reasons
 from synthkit.stages.common.similarity import TextIndex
-from synthkit.stages.datasets.stage.proposing import (
+from synthkit.stages.datasets.proposing import (
     Desk,
     Proposal,
     Rejected,
@@ -30,7 +30,7 @@ from synthkit.stages.datasets.stage.proposing import (
     params_of,
     propose,
 )
-from synthkit.stages.topics.stage.pool import Topic
+from synthkit.stages.topics.pool import Topic
 
 SAME_TASK = 0.8  # TF-IDF cosine of two tasks' texts from which they say the same.
 

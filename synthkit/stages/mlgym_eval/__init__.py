@@ -1,6 +1,6 @@
 """Stage 07: base, student and teacher on a held-out benchmark, compared by AUP."""
 
-from synthkit.stages.mlgym_eval.stage.stage import (
+from synthkit.stages.mlgym_eval.stage import (
     aup,
     check,
     difference,

@@ -1,6 +1,6 @@
 """Stage 04: drafts put through gates, and repaired by the teacher until they pass or are refused."""
 
-from synthkit.stages.self_debug.stage.stage import (
+from synthkit.stages.self_debug.stage import (
     check,
     count_gates,
     finish,

@@ -13,13 +13,13 @@ from synthkit.core.llm import ChatClient, Reply
 from synthkit.core.params import SelfDebugParams
 from synthkit.core.prompts import render_messages
 from synthkit.core.stage import Stage
-from synthkit.stages.codegen.stage.stage import build_prompt, read_heads
+from synthkit.stages.codegen.stage import build_prompt, read_heads
 from synthkit.stages.common.forms import TaskCode, TaskSolution
 from synthkit.stages.common.seeds import derive_random, derive_seed
 from synthkit.stages.common.task_writer import Draft, complete_code, hash_code
-from synthkit.stages.datasets.stage.proposing import Proposal
-from synthkit.stages.self_debug.stage.candidate import Difficulty, Scores, open_trial
-from synthkit.stages.self_debug.stage.gates import Verdict, run_gates
+from synthkit.stages.datasets.proposing import Proposal
+from synthkit.stages.self_debug.candidate import Difficulty, Scores, open_trial
+from synthkit.stages.self_debug.gates import Verdict, run_gates
 
 How = Literal["draft", "repair", "restart"]
 

@@ -21,8 +21,8 @@ from synthkit.gym.task import Task
 from synthkit.stages.common.forms import TaskCode
 from synthkit.stages.common.images import hash_pictures
 from synthkit.stages.common.seeds import derive_seed
-from synthkit.stages.datasets.stage.proposing import Proposal
-from synthkit.stages.self_debug.stage.leaks import Table
+from synthkit.stages.datasets.proposing import Proposal
+from synthkit.stages.self_debug.leaks import Table
 
 Solver = Callable[[int], str]
 

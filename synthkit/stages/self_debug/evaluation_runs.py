@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from synthkit.gym.sandbox import make_plain
 from synthkit.gym.sandbox.workspace import place_files, take_file
 from synthkit.gym.scoring.csv_form import SUBMISSION, Part, restrict
-from synthkit.stages.self_debug.stage.candidate import Ran, Trial
-from synthkit.stages.self_debug.stage.in_sandbox import RUN_EVALUATIONS
+from synthkit.stages.self_debug.candidate import Ran, Trial
+from synthkit.stages.self_debug.in_sandbox import RUN_EVALUATIONS
 
 EVALUATE = "evaluate.py"
 PLAN, RESULTS = ".runs.json", ".ran.jsonl"

@@ -20,7 +20,7 @@ from synthkit.gym.scoring.csv_form import Part, check_form
 from synthkit.gym.scoring.metrics import share_of_way
 from synthkit.gym.task import Task
 from synthkit.stages.common.task_writer import write_draft
-from synthkit.stages.self_debug.stage.candidate import (
+from synthkit.stages.self_debug.candidate import (
     Difficulty,
     Ran,
     Scores,
@@ -29,10 +29,10 @@ from synthkit.stages.self_debug.stage.candidate import (
     own_score,
     read_table,
 )
-from synthkit.stages.self_debug.stage.evaluation_runs import Run, lay_out_part, try_evaluation
-from synthkit.stages.self_debug.stage.headroom import ask_for_solution, run_references
-from synthkit.stages.self_debug.stage.leaks import find_leak
-from synthkit.stages.self_debug.stage.static_checks import Refused, check_static
+from synthkit.stages.self_debug.evaluation_runs import Run, lay_out_part, try_evaluation
+from synthkit.stages.self_debug.headroom import ask_for_solution, run_references
+from synthkit.stages.self_debug.leaks import find_leak
+from synthkit.stages.self_debug.static_checks import Refused, check_static
 
 EVIDENCE_CHARS = 3000
 CLOSE = 1e-6

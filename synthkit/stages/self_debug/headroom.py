@@ -5,8 +5,8 @@ from synthkit.gym.sandbox.workspace import place_files, run_script, take_file
 from synthkit.gym.scoring.csv_form import SUBMISSION, check_form
 from synthkit.gym.scoring.in_sandbox import GENERIC_MODELS
 from synthkit.gym.task import SOLUTION
-from synthkit.stages.self_debug.stage.candidate import Trial
-from synthkit.stages.self_debug.stage.static_checks import Refused, check_script
+from synthkit.stages.self_debug.candidate import Trial
+from synthkit.stages.self_debug.static_checks import Refused, check_script
 
 MODELS = ("boosting", "trees", "linear", "median", "log")
 

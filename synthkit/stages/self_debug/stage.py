@@ -23,8 +23,8 @@ from synthkit.gym.task.config import Origin
 from synthkit.stages.common.origins import build_origin
 from synthkit.stages.common.refusals import count_reasons
 from synthkit.stages.common.task_writer import Draft, build_meta, write_draft
-from synthkit.stages.datasets.stage.proposing import Proposal
-from synthkit.stages.self_debug.stage.attempts import (
+from synthkit.stages.datasets.proposing import Proposal
+from synthkit.stages.self_debug.attempts import (
     Attempt,
     Job,
     Shop,
@@ -34,8 +34,8 @@ from synthkit.stages.self_debug.stage.attempts import (
     next_attempt,
     try_code,
 )
-from synthkit.stages.self_debug.stage.candidate import Difficulty, Scores
-from synthkit.stages.self_debug.stage.gates import GATES
+from synthkit.stages.self_debug.candidate import Difficulty, Scores
+from synthkit.stages.self_debug.gates import GATES
 
 
 class Verified(BaseModel):

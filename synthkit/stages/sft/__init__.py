@@ -1,6 +1,6 @@
 """Stage 06: the student, fine-tuned on the kept trajectories."""
 
-from synthkit.stages.sft.stage.stage import (
+from synthkit.stages.sft.stage import (
     Row,
     as_messages,
     check,

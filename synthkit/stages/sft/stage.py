@@ -21,7 +21,7 @@ from synthkit.core.files import append_record, read_records, write_text
 from synthkit.core.params import SftParams
 from synthkit.core.progress import Progress, show_progress
 from synthkit.core.stage import Stage, under_lock
-from synthkit.stages.sft.stage.student import build_student
+from synthkit.stages.sft.student import build_student
 
 if TYPE_CHECKING:
     import pandas as pd

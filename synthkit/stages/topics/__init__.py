@@ -1,6 +1,6 @@
 """Stage 01: machine-learning topics from the teacher, spread over a grid, without near-duplicates."""
 
-from synthkit.stages.topics.stage.stage import (
+from synthkit.stages.topics.stage import (
     check,
     finish,
     funnel,

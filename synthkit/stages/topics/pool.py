@@ -5,7 +5,7 @@ from pydantic import BaseModel, PrivateAttr
 from synthkit.stages.common.forms import Text
 from synthkit.stages.common.seeds import make_slug
 from synthkit.stages.common.similarity import TextIndex
-from synthkit.stages.topics.stage.grid import Cell
+from synthkit.stages.topics.grid import Cell
 
 
 class TopicIdea(Cell):

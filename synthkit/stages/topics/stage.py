@@ -20,8 +20,8 @@ from synthkit.core.prompts import render_messages
 from synthkit.core.stage import Stage, under_lock
 from synthkit.core.worklist import Worklist, count_owed
 from synthkit.stages.common.seeds import derive_random, derive_seed
-from synthkit.stages.topics.stage.grid import Cell, Grid, deal_cells, read_grid
-from synthkit.stages.topics.stage.pool import Batch, Harvest, Topic, TopicBatch, collect
+from synthkit.stages.topics.grid import Cell, Grid, deal_cells, read_grid
+from synthkit.stages.topics.pool import Batch, Harvest, Topic, TopicBatch, collect
 
 ROUNDS = 8  # Requests of a round go out together; they see what the rounds before found, so there must be several.
 SHOWN = 80  # Titles that a request shows as taken.

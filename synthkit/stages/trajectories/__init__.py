@@ -1,6 +1,6 @@
 """Stage 05: the teacher's rollouts on the verified tasks, filtered into training examples."""
 
-from synthkit.stages.trajectories.stage.stage import (
+from synthkit.stages.trajectories.stage import (
     check,
     finish,
     funnel,

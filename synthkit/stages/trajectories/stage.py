@@ -24,16 +24,16 @@ from synthkit.core.progress import Progress, show_progress
 from synthkit.core.prompts import hash_prompts
 from synthkit.core.stage import Stage, under_lock
 from synthkit.core.worklist import Worklist, check_owed, count_owed, read_owed
+from synthkit.gym.agent.tools import list_tools
 from synthkit.gym.environment import Environment
 from synthkit.gym.episode import AGENT_PROMPTS, Agent, Save, run_episode
-from synthkit.gym.episode.tools import list_tools
 from synthkit.gym.task import Task
 from synthkit.gym.trajectory import Trajectory
 from synthkit.stages.common.episodes import play_or_go_on
 from synthkit.stages.common.refusals import count_reasons
 from synthkit.stages.common.seeds import derive_seed
-from synthkit.stages.self_debug.stage.stage import Verified
-from synthkit.stages.trajectories.stage.filter import Rollout, judge_rollouts
+from synthkit.stages.self_debug.stage import Verified
+from synthkit.stages.trajectories.filter import Rollout, judge_rollouts
 
 Messages = list[dict[str, str]]
 
