@@ -76,7 +76,7 @@ def estimate(stages: Mapping[str, StageParams]) -> dict[str, Cost]:
         "01_topics": plan_topics(topics),
         "02_datasets": plan_datasets(topics.n_topics),
         "03_codegen": repeat(plans, 1, CODE_IN, CODE_OUT + THINKING["TaskCode"]),
-        "04_self_debug": repeat(plans, min(TRIES, debug.max_tries) - 1, CODE_IN + CODE_OUT,
+        "04_self_debug": repeat(plans, min(TRIES, debug.max_attempts) - 1, CODE_IN + CODE_OUT,
                                 CODE_OUT + THINKING["TaskCode"]),
         "05_trajectories": plan_episodes(tasks * rollouts.per_task, rollouts.max_steps),
         "06_sft": plan_training(kept, sft),

@@ -42,7 +42,7 @@ def list_losses(run_dir: Path, records: Mapping[str, Mapping[str, Any]]) -> list
     """
     losses = []
     for name, record in records.items():
-        rows = read_records(run_dir / name / "rejected.jsonl") + read_records(run_dir / name / "refused.jsonl")
+        rows = read_records(run_dir / name / "refused.jsonl")
         for reason, n in sorted(record["lost"].items(), key=lambda item: (item[0] != KIT_FAULT, -item[1])):
             if n:
                 example = next((row for row in rows if row.get("reason") == reason), {})

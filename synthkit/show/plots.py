@@ -85,22 +85,22 @@ def _label_bar(axes: Any, x: float, y: str, text: str) -> None:
 
 @kit_style
 def plot_attempts(attempts: Iterable[Record]) -> Figure:
-    """What each try at the tasks met: the gate that stopped it, or none.
+    """What each attempt at the tasks met: the gate that stopped it, or none.
 
-    Rows hold `try` (from 1), `gate` (the first gate that failed, None when all passed).
+    Rows hold `attempt` (from 1), `gate` (the first gate that failed, None when all passed).
     """
-    table = make_frame(attempts, ["try", "gate"])
+    table = make_frame(attempts, ["attempt", "gate"])
     table["gate"] = table["gate"].fillna("passed")
     counts = table.value_counts().unstack("gate", fill_value=0) if len(table) else pd.DataFrame()
     figure, (axes,) = open_figure(3.4)
-    axes.set_title("What each try at a task met")
+    axes.set_title("What each attempt at a task met")
     if counts.empty:
         say_empty(axes, "no attempts yet")
         return figure
     order = [*(["passed"] if "passed" in counts else []), *sorted(c for c in counts if c != "passed")]
     shades = [GOOD, *sns.light_palette(BAD, n_colors=len(order) + 2)[2:][::-1]] if "passed" in order else None
     counts[order].plot.barh(stacked=True, ax=axes, width=0.62, color=shades)
-    axes.set(xlabel="attempts", ylabel="try")
+    axes.set(xlabel="tasks", ylabel="attempt")
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9, title="stopped by", title_fontsize=9)

@@ -35,9 +35,8 @@ from synthkit.gym.sandbox.workspace import place_files, run_script
 from synthkit.gym.scoring.csv_form import SUBMISSION, Part, restrict
 from synthkit.gym.scoring.in_sandbox import GENERIC_MODELS
 from synthkit.offline.library import load_library
-from synthkit.stages.common.forms import TaskCode
-from synthkit.stages.datasets.proposing import Proposal
-from synthkit.stages.self_debug.candidate import Trial, lay_out_bench, open_trial
+from synthkit.records import Proposal, TaskCode
+from synthkit.stages.self_debug.candidate import Candidate, lay_out_evaluation, open_candidate
 from synthkit.stages.self_debug.gates import check_schema, run_gates
 from synthkit.stages.self_debug.headroom import MODELS
 
@@ -88,9 +87,9 @@ def lay_out_task(slug: str, folder: Path) -> Proposal:
     return build_proposal(entry, *rows)
 
 
-def open_bench(proposal: Proposal, folder: Path) -> AbstractContextManager[Trial]:
+def open_bench(proposal: Proposal, folder: Path) -> AbstractContextManager[Candidate]:
     code = TaskCode(**load_library()[proposal.task_id].good_files())
-    return open_trial(proposal, code, folder / "data", time_limit_s=60, margin=PARAMS.margin, leak=PARAMS.leak,
+    return open_candidate(proposal, code, folder / "data", time_limit_s=60, margin=PARAMS.margin, leak=PARAMS.leak,
                       seed=0, sandbox=SANDBOX)
 
 
@@ -145,7 +144,7 @@ def list_scripts(proposal: Proposal, folder: Path) -> list[Script]:
         for script in scripts:
             run_forked(script)
         trial.submissions["baseline"] = (work / SUBMISSION).read_bytes()
-        lay_out_bench(trial)
+        lay_out_evaluation(trial)
         place_files({str(path.relative_to(trial.bench)): path for path in trial.bench.rglob("*") if path.is_file()},
                     bench)
         scripts += [evaluate(bench, f"submissions/{name}.csv")
@@ -159,7 +158,7 @@ def list_scripts(proposal: Proposal, folder: Path) -> list[Script]:
     return scripts
 
 
-def lay_out_part(trial: Trial, name: str, part: Part, home: Path) -> Script:
+def lay_out_part(trial: Candidate, name: str, part: Part, home: Path) -> Script:
     task = trial.loaded_task()
     kept = {path: task.all_files()[path] for path in ("evaluate.py", "data/test.csv")}
     place_files(kept | restrict(task, trial.submissions[name], part), home)

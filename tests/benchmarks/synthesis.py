@@ -69,7 +69,7 @@ def main(n: int, latency_s: float) -> None:
         for name, module in STAGES.items():
             values: dict[str, Any] = {"run_dir": str(folder), "teacher": {"model": "simulated", "base_url": url,
                                                                      "concurrency": SLOTS}}
-            values |= {"01_topics": {"n_topics": n}, "02_datasets": {"max_twins": n}}.get(name, {})
+            values |= {"01_topics": {"n_topics": n}, "02_datasets": {"max_near_duplicates": n}}.get(name, {})
             stage = open_stage(name, values)
             line = measure(lambda stage=stage, module=module: module.run(stage), ours, teacher.pid or 0)
             module.check(stage)

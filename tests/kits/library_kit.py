@@ -12,9 +12,11 @@ from synthkit.gym.scoring.metrics import direction_of
 from synthkit.gym.task.config import Origin
 from synthkit.offline.data import load_table
 from synthkit.offline.library import Entry, load_library
-from synthkit.stages.common.forms import TaskPlan
-from synthkit.stages.datasets.proposing import Proposal
-from synthkit.stages.datasets.task_data import apply_plan, check_plan, clean_frame, split_frame, write_files
+from synthkit.records import Proposal
+from synthkit.stages.datasets.forms import TaskPlan
+from synthkit.stages.datasets.splits import split_frame
+from synthkit.stages.datasets.table import apply_plan, check_plan, clean_frame
+from synthkit.stages.datasets.task_data import write_files
 
 REFUSALS = {  # What stage 02 has to say of each topic that never becomes a task.
     "missed-appointments": "gated", "hotel-ratings": "not_found", "pupils-above-median": "licence",

@@ -5,9 +5,9 @@ from typing import Any
 
 from synthkit.core.files import write_records
 from synthkit.core.stage import Stage, open_stage
+from synthkit.records import Topic
 from synthkit.stages.codegen import stage as codegen
 from synthkit.stages.datasets import stage as datasets
-from synthkit.stages.topics.pool import Topic
 
 BASELINE = """import pandas as pd
 from sklearn.tree import DecisionTreeClassifier
@@ -69,7 +69,7 @@ def finish_topics(run_dir: Path, teacher: Any, n: int = 1) -> None:
 
 def finish_datasets(run_dir: Path, teacher: Any, n: int = 1) -> Stage:
     finish_topics(run_dir, teacher, n)
-    stage = open_with("02_datasets", run_dir, teacher, benchmark="none", max_twins=9)
+    stage = open_with("02_datasets", run_dir, teacher, benchmark="none", max_near_duplicates=9)
     datasets.run(stage)
     datasets.finish(stage)
     return stage

@@ -21,10 +21,11 @@ from synthkit.offline.catalogue import read_catalogue
 from synthkit.offline.data import open_data
 from synthkit.offline.hub_server import open_hub
 from synthkit.offline.library import DatasetIdea, Entry, find_topic, load_library
-from synthkit.stages.common.forms import TaskCode, TaskPlan
+from synthkit.records import TaskCode
 from synthkit.stages.common.similarity import TextIndex
-from synthkit.stages.datasets.task_data import apply_plan, check_plan
-from synthkit.stages.self_debug.static_checks import Refused, check_static
+from synthkit.stages.datasets.forms import TaskPlan
+from synthkit.stages.datasets.table import apply_plan, check_plan
+from synthkit.stages.self_debug.static_checks import GateRefusal, check_static
 from synthkit.stages.topics.grid import read_grid
 
 
@@ -88,7 +89,7 @@ def find_fault(entry: Entry, files: dict[str, str], bench: Bench) -> str:
     try:
         check_static(TaskCode.model_validate(files))
         submission = bench.run_baseline()
-    except Refused as refusal:
+    except GateRefusal as refusal:
         return f"{refusal.reason}: {refusal.evidence}"
     except Exception:
         return traceback.format_exc()
@@ -131,10 +132,10 @@ def test_the_library_is_wide_enough():
 def test_topics_differ_and_rewordings_do_not():
     texts: list[str] = []
     for entry in load_library().values():
-        assert TextIndex(texts).find_twin(f"{entry.title}. {entry.summary}", 0.6)[0] is None, entry.slug
+        assert TextIndex(texts).find_near_duplicate(f"{entry.title}. {entry.summary}", 0.6)[0] is None, entry.slug
         texts.append(f"{entry.title}. {entry.summary}")
         if entry.rewording:
-            assert TextIndex(texts).find_twin(f"{entry.rewording}. {entry.summary}", 0.8)[0] == len(texts) - 1
+            assert TextIndex(texts).find_near_duplicate(f"{entry.rewording}. {entry.summary}", 0.8)[0] == len(texts) - 1
             assert find_topic(entry.rewording) is entry
 
 

@@ -16,9 +16,9 @@ from synthkit.core.llm import describe_form, write_schema
 from synthkit.core.prompts import render_messages
 from synthkit.offline.library import load_library
 from synthkit.offline.teacher_server import MODEL, open_teacher
-from synthkit.stages.common.forms import DatasetProposal, TaskCode, TaskPlan
+from synthkit.records import Cell, TaskCode
 from synthkit.stages.common.similarity import TextIndex
-from synthkit.stages.topics.grid import Cell
+from synthkit.stages.datasets.forms import DatasetProposal, TaskPlan
 from synthkit.stages.topics.stage import TopicBatch
 
 TWO_FLAWS = "digits-top-half"
@@ -93,7 +93,8 @@ def test_now_and_then_a_topic_comes_again_in_other_words(client):
     again = [topic for reply in replies for topic in reply]
     assert 0 < len(again) < 12
     originals = [f"{entry.title}. {entry.summary}" for entry in load_library().values()]
-    assert all(TextIndex(originals).find_twin(f"{topic.title}. {topic.summary}", 0.8)[0] is not None for topic in again)
+    texts = [f"{topic.title}. {topic.summary}" for topic in again]
+    assert all(TextIndex(originals).find_near_duplicate(text, 0.8)[0] is not None for text in texts)
 
 
 def test_proposal_and_plan_belong_to_the_topic(client):

@@ -29,7 +29,7 @@ module.check(stage)
 module.finish(stage)
 """
 OPTIONS: dict[str, dict[str, Any]] = {
-    "02_datasets": {"benchmark": "none", "max_twins": 9},
+    "02_datasets": {"benchmark": "none", "max_near_duplicates": 9},
     "03_codegen": {},
     "04_self_debug": {"sandbox": {"backend": BACKEND}, "p_debug": 1.0, "workers": CONCURRENCY},
 }

@@ -28,7 +28,7 @@ def run_dir(tmp_path: Path) -> Path:
     run = tmp_path / "demo"
     for name in STAGES:
         write_stage(run, name, {"gated": 2} if name == "02_datasets" else {})
-    write_lines(run / "02_datasets/rejected.jsonl", [{"reason": "gated", "title": EVIL, "detail": "asks for a form"}])
+    write_lines(run / "02_datasets/refused.jsonl", [{"reason": "gated", "title": EVIL, "detail": "asks for a form"}])
     rollout = {"steps": 4, "n_tokens": 900, "kept": True, "better": False}
     write_lines(run / "05_trajectories/rollouts.jsonl", [rollout] * 3)
     write_lines(run / "06_sft/training_log.jsonl", [{"step": s, "loss": 3 / s, "mean_token_accuracy": 0.5, "epoch": s}
@@ -63,7 +63,7 @@ def test_every_figure_has_title_and_labels_and_is_valid_svg() -> None:
         plots.plot_topic_grid([{"area": "health", "task_type": "regression"}]),
         plots.plot_dataset_sizes([{"task_id": "a", "n_train": 60, "n_test": 30}]),
         plots.plot_funnel("02_datasets", 3, 1, {"gated": 2}),
-        plots.plot_attempts([{"try": 1, "gate": "runs"}, {"try": 2, "gate": None}]),
+        plots.plot_attempts([{"attempt": 1, "gate": "runs"}, {"attempt": 2, "gate": None}]),
         plots.plot_rollouts([{"steps": 3, "n_tokens": 900, "kept": True}], max_tokens=1000),
         plots.plot_learning_curve(log),
         plot_scores(make_scores()),

@@ -13,12 +13,14 @@ from kits.stage_kit import ANSWERS, PLAN, PROPOSAL, finish_topics, open_with
 
 from synthkit.core.errors import HubError, StageError
 from synthkit.core.params import DatasetsParams
-from synthkit.stages.common.forms import TaskPlan
 from synthkit.stages.datasets import stage as datasets
 from synthkit.stages.datasets.column_summary import describe_columns, sample_rows
 from synthkit.stages.datasets.contamination import Benchmark, measure_overlap
-from synthkit.stages.datasets.proposing import open_desk
-from synthkit.stages.datasets.task_data import apply_plan, check_plan, clean_frame, split_frame, write_files
+from synthkit.stages.datasets.forms import TaskPlan
+from synthkit.stages.datasets.proposing import open_proposing
+from synthkit.stages.datasets.splits import split_frame
+from synthkit.stages.datasets.table import apply_plan, check_plan, clean_frame
+from synthkit.stages.datasets.task_data import write_files
 
 SMALL = DatasetsParams(max_train_rows=100, max_test_rows=40)
 
@@ -61,7 +63,7 @@ def test_a_desk_leaves_no_thread_behind(tmp_path: Path) -> None:
         finish_topics(tmp_path, teacher, 1)
         stage = open_with("02_datasets", tmp_path, teacher, benchmark="none")
         before = set(threading.enumerate())
-        with open_desk(stage) as desk:
+        with open_proposing(stage) as desk:
             assert desk.tables.submit(threading.current_thread).result() not in before
         assert not [thread for thread in threading.enumerate() if thread not in before and "Pool" in thread.name]
 
@@ -82,7 +84,7 @@ def test_a_near_duplicate_that_was_owed_ends_as_if_it_had_come_in_time(tmp_path:
                 calm = True
             stage = open_with("02_datasets", run_dir, teacher, benchmark="none")
             datasets.run(stage)
-            results.append([(stage.dir / file).read_bytes() for file in ("proposals.jsonl", "rejected.jsonl")])
+            results.append([(stage.dir / file).read_bytes() for file in ("proposals.jsonl", "refused.jsonl")])
         assert results[0] == results[1]
 
 
@@ -178,12 +180,12 @@ def name_dataset(messages: list[dict[str, str]]) -> dict[str, Any]:
 def test_stage_keeps_refuses_and_resumes(tmp_path: Path) -> None:
     with serve_teacher(ANSWERS | {"DatasetProposal": name_dataset}) as teacher:
         finish_topics(tmp_path, teacher, 5)
-        stage = open_with("02_datasets", tmp_path, teacher, max_train_rows=50, max_twins=2)
+        stage = open_with("02_datasets", tmp_path, teacher, max_train_rows=50, max_near_duplicates=2)
         kept = datasets.run(stage)
         datasets.check(stage)
         whole = {p: p.read_bytes() for p in sorted(stage.dir.rglob("*.*")) if p.suffix in (".csv", ".jsonl")}
         (stage.dir / "proposals.jsonl").write_bytes(b"")
-        datasets.run(open_with("02_datasets", tmp_path, teacher, max_train_rows=50, max_twins=2))
+        datasets.run(open_with("02_datasets", tmp_path, teacher, max_train_rows=50, max_near_duplicates=2))
         assert {path: path.read_bytes() for path in whole} == whole
         plan = next(messages for form, messages in teacher.asked if form == "TaskPlan")[-1]["content"]
     assert [(row.task_id, row.near_match, row.n_train, row.n_test) for row in kept] == [
@@ -216,7 +218,7 @@ def test_a_task_that_says_what_another_says_is_dropped_before_it_costs_more(tmp_
         assert datasets.funnel(stage) == (3, 1, {"same_task": 2}, {})
         assert datasets.run(stage) == first
     twin = first[0].model_copy(update={"task_id": "other", "metric": "f1_macro"})
-    assert datasets.drop_twins([first[0], twin], 1) == ([first[0], twin], [])
+    assert datasets.drop_near_duplicates([first[0], twin], 1) == ([first[0], twin], [])
     other = first[0].model_copy(update={"description": "Say which of the insects visits a flower of this size."})
     other = other.model_copy(update={"title": "Visitors", "features": ["x"]})
-    assert datasets.drop_twins([first[0], other], 1) == ([first[0], other], [])
+    assert datasets.drop_near_duplicates([first[0], other], 1) == ([first[0], other], [])

@@ -26,7 +26,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 
 def test_base_student_and_teacher_get_the_same_seeds(stage: Stage):
-    plan = mlgym_eval.plan_episodes(stage)
+    plan = mlgym_eval.plan_jobs(stage)
     seeds = {model: [e.seed for e in plan if e.model == model] for model in mlgym_eval.MODELS}
     assert seeds["base"] == seeds["student"] == seeds["teacher"] and len(set(seeds["base"])) == 4
 
@@ -38,7 +38,7 @@ def test_an_unknown_task_is_named_with_those_that_exist(stage: Stage):
 
 
 def test_public_scores_never_count_as_a_result(stage: Stage):
-    episode = mlgym_eval.plan_episodes(stage)[0]
+    episode = mlgym_eval.plan_jobs(stage)[0]
     task = mlgym_eval.load_benchmark(stage)[0]
     metric = str(task.metric)
     trajectory = Trajectory(

@@ -21,11 +21,11 @@ from synthkit.core.errors import HubError
 from synthkit.gym import Task
 from synthkit.gym.agent.observations import name_some
 from synthkit.offline.hub_server import open_hub
+from synthkit.records import Proposal
 from synthkit.stages.codegen import stage as codegen
 from synthkit.stages.common.images import read_picture
 from synthkit.stages.datasets import stage as datasets
 from synthkit.stages.datasets.column_summary import describe_columns, sample_rows
-from synthkit.stages.datasets.proposing import Proposal
 from synthkit.stages.self_debug import stage as self_debug
 
 NAME = "someone/digit-pictures"
@@ -145,7 +145,7 @@ def test_a_task_of_sentences_passes_every_gate(tmp_path: Path, monkeypatch: pyte
                 "baseline_py": SEARCH_WORD, "evaluate_py": EVALUATE.replace("species", "kind")},
         })
     assert "- note: text, 240 distinct" in asked[0]
-    assert task.meta.solve_share is not None and task.meta.solve_share > 0 and task.meta.gates[-1] == "scores"
+    assert task.meta.solver_pass_rate is not None and task.meta.solver_pass_rate > 0 and task.meta.gates[-1] == "scores"
     assert task.meta.reference_score is not None and task.meta.baseline_private is not None
     assert task.meta.reference_score > task.meta.baseline_private > (task.meta.trivial_score or 0)
 

@@ -11,10 +11,10 @@ import pytest
 from kits.library_kit import GOOD, LEAKING, PARAMS, SANDBOX, SOUND, build_proposal, lay_out
 
 from synthkit.offline.library import Entry, Flaw, Gate, load_library
-from synthkit.stages.common.forms import TaskCode
+from synthkit.records import TaskCode, Verdict
 from synthkit.stages.self_debug.attempts import compare_code
-from synthkit.stages.self_debug.candidate import Trial, open_trial
-from synthkit.stages.self_debug.gates import GATES, Verdict, run_gates
+from synthkit.stages.self_debug.candidate import Candidate, open_candidate
+from synthkit.stages.self_debug.gates import GATES, run_gates
 
 ALL = os.environ.get("SYNTHKIT_FAULTS") == "all"
 FAULTS = [(slug, flaw) for slug in GOOD for flaw in load_library()[slug].flaws]
@@ -31,10 +31,10 @@ def choose_faults() -> list[tuple[str, Flaw]]:
     return list(first.values())
 
 
-def try_files(entry: Entry, files: dict[str, str], folder: Path, limit_s: int = 60) -> tuple[list[Verdict], Trial]:
+def try_files(entry: Entry, files: dict[str, str], folder: Path, limit_s: int = 60) -> tuple[list[Verdict], Candidate]:
     lay_out(entry, files, folder)
     rows = [sum(1 for _ in (folder / f"data/{name}.csv").open()) - 1 for name in ("train", "test")]
-    with open_trial(build_proposal(entry, *rows), TaskCode(**files), folder / "data", time_limit_s=limit_s,
+    with open_candidate(build_proposal(entry, *rows), TaskCode(**files), folder / "data", time_limit_s=limit_s,
                     margin=PARAMS.margin, leak=PARAMS.leak, seed=0, sandbox=SANDBOX) as trial:
         return run_gates(trial), trial
 
@@ -67,7 +67,7 @@ def test_a_sound_task_passes_every_gate(slug: str, tmp_path: Path) -> None:
     entry = load_library()[slug]
     verdicts, trial = try_files(entry, entry.good_files(), tmp_path)
     assert [verdict.reason for verdict in verdicts] == [None] * len(GATES), verdicts[-1]
-    assert trial.difficulty and 0 < trial.difficulty.share <= 1 and trial.difficulty.gain > 0
+    assert trial.difficulty and 0 < trial.difficulty.pass_rate <= 1 and trial.difficulty.gain > 0
 
 
 def test_a_baseline_that_no_model_beats_leaves_no_headroom(tmp_path: Path) -> None:

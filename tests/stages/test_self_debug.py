@@ -14,11 +14,10 @@ from synthkit.core.files import read_records
 from synthkit.core.params import SandboxParams
 from synthkit.export.harbor import export_harbor
 from synthkit.gym.task import Task
-from synthkit.stages.codegen.stage import build_prompt
-from synthkit.stages.common.forms import CustomMetric, TaskCode
-from synthkit.stages.datasets.proposing import Proposal
+from synthkit.records import CustomMetric, Proposal, TaskCode
+from synthkit.stages.common.code_request import build_code_request
 from synthkit.stages.self_debug import stage as self_debug
-from synthkit.stages.self_debug.candidate import open_trial
+from synthkit.stages.self_debug.candidate import open_candidate
 from synthkit.stages.self_debug.gates import run_gates
 
 BACKEND = "bwrap" if shutil.which("bwrap") else "process"
@@ -37,7 +36,7 @@ def iris(tmp_path_factory: pytest.TempPathFactory) -> tuple[Proposal, Path]:
 
 def try_gates(iris: tuple[Proposal, Path], margin: float = 0.02, limit_s: int = 20, **files: str) -> Any:
     code = TaskCode(**(CODE | files))
-    with open_trial(*iris[:1], code, iris[1], time_limit_s=limit_s, margin=margin, leak=0.98, seed=0,
+    with open_candidate(*iris[:1], code, iris[1], time_limit_s=limit_s, margin=margin, leak=0.98, seed=0,
                     sandbox=SANDBOX) as trial:
         return run_gates(trial), trial.scores
 
@@ -65,7 +64,8 @@ def test_a_custom_metric_is_held_to_its_perfect_score_and_direction(iris: tuple[
     for wrong, reason in (("99 * accuracy_score(", "wrong_optimum"), ("0 * 100 * accuracy_score(", "wrong_optimum")):
         verdicts, _ = try_gates(own, evaluate_py=swap(code, "100 * accuracy_score(", wrong))
         assert (verdicts[-1].gate, verdicts[-1].reason) == ("oracle", reason)
-    prompt = build_prompt(own[0], own[1], sample_rows=1, time_limit_s=9, evaluation="kit", attempt=1)[-1]["content"]
+    request = build_code_request(own[0], own[1], sample_rows=1, time_limit_s=9, evaluation="kit", attempt=1)
+    prompt = request[-1]["content"]
     assert "Definition of hit_share: The share of flowers" in prompt
     with pytest.raises(ValidationError):
         CustomMetric(**NEAR.model_dump() | {"name": "accuracy"})
@@ -87,8 +87,8 @@ def test_the_teacher_may_solve_what_no_generic_model_does(iris: tuple[Proposal, 
     for tries, reason in ((0, "no_headroom"), (2, "no_headroom"), (3, None)):
         asked.clear()
         code = TaskCode(**CODE | {"baseline_py": nearly})
-        with open_trial(iris[0], code, iris[1], time_limit_s=20, margin=0.0, leak=0.999, seed=0, sandbox=SANDBOX,
-                        solve=solve, solve_tries=tries) as trial:
+        with open_candidate(iris[0], code, iris[1], time_limit_s=20, margin=0.0, leak=0.999, seed=0, sandbox=SANDBOX,
+                        solve=solve, solver_attempts=tries) as trial:
             verdicts = run_gates(trial)
         assert asked == list(range(1, tries + 1)) and verdicts[-1].reason == reason
     assert trial.difficulty is not None and trial.difficulty.model == "teacher_3" and trial.difficulty.gain == 1
@@ -171,7 +171,7 @@ def answer_code(messages: list[dict[str, str]]) -> dict[str, str]:
 
 
 def debug(run_dir: Path, teacher: Any, **values: Any) -> Any:
-    stage = open_with("04_self_debug", run_dir, teacher, sandbox={"backend": BACKEND}, max_tries=3, **values)
+    stage = open_with("04_self_debug", run_dir, teacher, sandbox={"backend": BACKEND}, max_attempts=3, **values)
     self_debug.run(stage)
     return stage
 
@@ -182,12 +182,13 @@ def test_the_loop_repairs_restarts_and_discards(tmp_path: Path) -> None:
         stage = debug(tmp_path, teacher, p_debug=1.0)
         self_debug.check(stage)
         assert self_debug.funnel(stage) == (4, 3, {"baseline_failed": 1}, {})
-        tries = [(row["task_id"][-1], row["try"], row["how"], row["gate"]) for row in self_debug.load_attempts(stage)]
-        assert tries == [("1", 1, "draft", None), ("2", 1, "draft", "baseline"), ("2", 2, "repair", None),
+        rows = self_debug.load_attempts(stage)
+        tried = [(row["task_id"][-1], row["attempt"], row["how"], row["gate"]) for row in rows]
+        assert tried == [("1", 1, "draft", None), ("2", 1, "draft", "baseline"), ("2", 2, "repair", None),
                          ("3", 1, "draft", "baseline"), ("3", 2, "repair", "baseline"), ("3", 3, "repair", None),
                          *[("4", n, "draft" if n == 1 else "repair", "baseline") for n in (1, 2, 3)]]
         (row,) = self_debug.count_gates(stage)
-        assert (row["gate"], row["failed"], row["repaired"], row["lost"]) == ("baseline", 6, 3, 1)
+        assert (row["gate"], row["failed"], row["repaired"], row["refused"]) == ("baseline", 6, 3, 1)
         # Five requests after a refusal, at two tokens each; the drafts were paid for in stage 03.
         assert (row["tokens"], row["usd"]) == (10, 0.0)
         assert "+" in self_debug.read_attempts(stage)[2].diff
@@ -197,10 +198,10 @@ def test_the_loop_repairs_restarts_and_discards(tmp_path: Path) -> None:
         assert [m["role"] for m in repair] == ["system", "user", "assistant", "user"]
         assert json.loads(repair[2]["content"])["baseline_py"] == BROKEN
 
-        names = ("attempts.jsonl", "verified.jsonl", "rejected.jsonl")
+        names = ("attempts.jsonl", "verified.jsonl", "refused.jsonl")
         whole, asked = {name: (stage.dir / name).read_bytes() for name in names}, len(teacher.asked)
         (stage.dir / "attempts.jsonl").write_bytes(b"".join(whole["attempts.jsonl"].splitlines(keepends=True)[:-1]))
-        (stage.dir / "rejected.jsonl").unlink()
+        (stage.dir / "refused.jsonl").unlink()
         debug(tmp_path, teacher, p_debug=1.0)
         assert {name: (stage.dir / name).read_bytes() for name in names} == whole and len(teacher.asked) == asked
         assert self_debug.finish(stage)["metrics"]["saved"] == 2

@@ -10,8 +10,10 @@ from synthkit.core.errors import ParamError, ReplyError, StageError
 from synthkit.core.files import write_records
 from synthkit.core.params import STAGES
 from synthkit.core.stage import Stage, check_params, open_stage
+from synthkit.records import SftExample
 from synthkit.stages.common.local_student import LocalChat
 from synthkit.stages.sft import stage as sft
+from synthkit.stages.sft.examples import check_mask, encode, show_row
 from synthkit.stages.sft.student import train_tokenizer
 
 TINY = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2, "kv_heads": 1}
@@ -39,7 +41,8 @@ def make_row(k: int) -> dict:
     turns = [("system", "You act in a shell."), ("user", f"TASK {k}: {WORDS}"), ("assistant", f"ls {k}"),
              ("user", "a file"), ("assistant", "submit")]
     messages = [{"role": role, "content": content} for role, content in turns]
-    return {"id": f"row-{k}", "task_id": f"t{k}", "messages": messages, "n_tokens": 60}
+    return {"id": f"row-{k}", "task_id": f"t{k}", "messages": messages, "n_tokens": 60, "rollout": k,
+            "score": 1.0, "baseline": 0.5, "exit_status": "submitted", "prompt_hash": "p"}
 
 
 @pytest.fixture
@@ -100,10 +103,10 @@ def check_own_sampling(folder: Path, messages: list[dict], expected: object) -> 
 
 def test_loss_stands_on_assistant_turns_only(stage: Stage):
     _, tokenizer = sft.prepare_student(stage)
-    coded = sft.encode(make_row(2)["messages"], tokenizer)
+    coded = encode(make_row(2)["messages"], tokenizer)
     trained = tokenizer.decode([t for t, m in zip(coded["ids"], coded["mask"], strict=True) if m])
     assert trained == "ls 2<|im_end|>submit<|im_end|>"
-    table = sft.show_row(sft.Row(**make_row(2)), tokenizer, 256)
+    table = show_row(SftExample(**make_row(2)), tokenizer, 256)
     assert (table.loc[table["role"] != "assistant", "trained"] == 0).all()
     assert (table.loc[table["role"] == "assistant", "trained"] > 0).all()
 
@@ -111,7 +114,7 @@ def test_loss_stands_on_assistant_turns_only(stage: Stage):
 def test_a_row_cut_to_nothing_is_named_before_training(stage: Stage):
     _, tokenizer = sft.prepare_student(stage)
     with pytest.raises(StageError, match="row-0 has no assistant token within max_length=8"):
-        sft.check_mask(sft.load_inputs(stage), tokenizer, 8)
+        check_mask(sft.load_inputs(stage), tokenizer, 8)
 
 
 def test_a_prompt_at_inference_is_a_prefix_of_the_training_text(stage: Stage):

@@ -251,7 +251,7 @@ def test_a_run_that_the_kit_could_not_play_counts_in_no_score(tmp_path: Path) ->
         stage = open_with("07_mlgym_eval", tmp_path, teacher, tasks=["wineCultivar", "sunspotForecast"], runs=1,
                           max_steps=4, sandbox=SANDBOX, student={"base_url": teacher.url})
         mlgym_eval.run(stage)
-        whole = read_records(stage.dir / "runs.jsonl", mlgym_eval.Run)
+        whole = read_records(stage.dir / "runs.jsonl", mlgym_eval.EvalRun)
         gone = next(row for row in whole if row.model == "student" and row.task == "wineCultivar")
         work = mlgym_eval.list_work(stage, "student")
         episode = next(e for e in mlgym_eval.plan_episodes(stage) if e.id == gone.id)

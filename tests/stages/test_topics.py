@@ -14,10 +14,10 @@ from synthkit.core.files import read_records, write_records
 from synthkit.core.params import TopicsParams
 from synthkit.core.stage import Stage, open_stage
 from synthkit.offline.library import load_library
+from synthkit.records import Batch, Cell, RefusedIdea
 from synthkit.stages.common.similarity import TextIndex, normalise_text
 from synthkit.stages.topics import stage as topics
-from synthkit.stages.topics.grid import Cell, Grid, deal_cells, read_grid
-from synthkit.stages.topics.pool import Batch, RejectedIdea
+from synthkit.stages.topics.grid import Grid, deal_cells, read_grid
 
 WORDS = "river glass parliament yeast comet violin granite tariff orchid lantern turbine meadow saddle copper".split()
 NAMES = {"Area": "area", "Modality": "modality", "Task type": "task_type", "Difficulty": "difficulty"}
@@ -41,14 +41,14 @@ def open_topics(run_dir: Path, teacher: Any, **values: Any) -> Stage:
                                     **values})
 
 
-def test_asks_until_there_are_enough_and_names_the_twins(tmp_path: Path) -> None:
+def test_asks_until_there_are_enough_and_names_the_near_duplicates(tmp_path: Path) -> None:
     with serve_teacher({"TopicBatch": answer_topics}) as teacher:
         stage = open_topics(tmp_path, teacher)
         kept = topics.run(stage)
     assert [topic.id[:4] for topic in kept] == [f"t{n:03d}" for n in range(1, 8)]
     assert kept[0].id == "t001-forecast-the-river"
-    rejected = read_records(stage.dir / "rejected.jsonl", RejectedIdea)
-    assert rejected[0].reason == "near_duplicate" and rejected[0].twin == rejected[0].title
+    rejected = read_records(stage.dir / "refused.jsonl", RefusedIdea)
+    assert rejected[0].reason == "near_duplicate" and rejected[0].near_duplicate_of == rejected[0].title
     requested, n, lost, _ = topics.funnel(stage)
     assert requested == n + sum(lost.values()) and n == 7
     topics.check(stage)
@@ -56,7 +56,7 @@ def test_asks_until_there_are_enough_and_names_the_twins(tmp_path: Path) -> None
 
 
 def test_a_resumed_run_asks_nothing_twice_and_leaves_the_same_bytes(tmp_path: Path) -> None:
-    names = ("topics.jsonl", "rejected.jsonl", "batches.jsonl")
+    names = ("topics.jsonl", "refused.jsonl", "batches.jsonl")
     with serve_teacher({"TopicBatch": answer_topics}) as teacher:
         stage = open_topics(tmp_path, teacher)
         topics.run(stage)
@@ -110,11 +110,11 @@ def test_an_unfit_grid_is_named(tmp_path: Path) -> None:
                                ).cells() == [Cell(area="a", modality="m", task_type="t", difficulty="easy")]
 
 
-def test_twins_are_found_by_words_not_by_spelling() -> None:
+def test_near_duplicates_are_found_by_words_not_by_spelling() -> None:
     others = ["Predict the yield of wheat fields from weather", "Count visits to a doctor"]
-    assert TextIndex(others).find_twin("PREDICT the yield of wheat-fields, from weather!", 0.8) == (0, 1.0)
-    assert TextIndex(others).find_twin("Predict the yield of wheat fields from the weather", 0.6)[0] == 0
-    assert TextIndex(others).find_twin("Classify the species of an iris", 0.6)[0] is None
+    assert TextIndex(others).find_near_duplicate("PREDICT the yield of wheat-fields, from weather!", 0.8) == (0, 1.0)
+    assert TextIndex(others).find_near_duplicate("Predict the yield of wheat fields from the weather", 0.6)[0] == 0
+    assert TextIndex(others).find_near_duplicate("Classify the species of an iris", 0.6)[0] is None
 
 
 def test_closeness_is_the_cosine_of_scikit_learns_weights() -> None:

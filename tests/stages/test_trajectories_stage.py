@@ -12,10 +12,10 @@ from kits.stage_kit import ANSWERS, finish_drafts, open_with
 from synthkit.core.files import read_records
 from synthkit.core.params import TrajectoriesParams
 from synthkit.core.stage import Stage
+from synthkit.records import Rollout, SftExample
 from synthkit.stages.self_debug import stage as self_debug
 from synthkit.stages.trajectories import stage as trajectories
-from synthkit.stages.trajectories.filter import Rollout, judge_rollouts
-from synthkit.stages.trajectories.stage import Row
+from synthkit.stages.trajectories.filter import judge_rollouts
 
 SANDBOX = {"backend": "bwrap" if shutil.which("bwrap") else "process"}
 RECORDS = ("rollouts.jsonl", "sft.jsonl", "refused.jsonl")
@@ -58,9 +58,9 @@ def test_rollouts_are_saved_filtered_and_resumed(verified: Path, teacher: Teache
         ("iris-species-t001/000", "submitted", 3), ("iris-species-t001/001", "submitted", 3)]
     assert rows[0].seed != rows[1].seed and rows[0].score is not None and rows[0].validated is not None
     assert [row.reason for row in rows] == [None, "duplicate"], "the script plays the same twice"
-    (row,) = read_records(stage.dir / "sft.jsonl", Row)
-    assert [message["role"] for message in row.messages] == ["system", *["user", "assistant"] * 3]
-    assert row.messages[-1]["content"].endswith("```\nsubmit\n```")
+    (row,) = read_records(stage.dir / "sft.jsonl", SftExample)
+    assert [message.role for message in row.messages] == ["system", *["user", "assistant"] * 3]
+    assert row.messages[-1].content.endswith("```\nsubmit\n```")
     trajectories.check(stage)
 
     (stage.dir / "rollouts.jsonl").write_bytes(whole["rollouts.jsonl"].splitlines(keepends=True)[1])
@@ -74,9 +74,9 @@ def test_rollouts_are_saved_filtered_and_resumed(verified: Path, teacher: Teache
 def test_the_prompt_shown_is_the_prompt_sent(verified: Path, teacher: Teacher) -> None:
     stage = play(verified, teacher)
     shown = trajectories.show_prompt(stage, trajectories.load_inputs(stage)[0])
-    (sent, *_) = read_records(stage.dir / "sft.jsonl", Row)
-    assert shown[0] == sent.messages[0]
-    assert sent.messages[1]["content"].startswith(shown[1]["content"])
+    (sent, *_) = read_records(stage.dir / "sft.jsonl", SftExample)
+    assert shown[0] == sent.to_chat()[0]
+    assert sent.messages[1].content.startswith(shown[1]["content"])
     assert "Baseline accuracy: 0." in shown[1]["content"] and "answers" not in shown[1]["content"]
 
 
@@ -92,7 +92,7 @@ def make_rollout(number: int, **values: Any) -> Rollout:
     base: dict[str, Any] = {
         "id": f"t/{number:03d}", "task_id": "t", "rollout": number, "seed": 1, "exit_status": "submitted", "steps": 3,
         "n_tokens": 100, "score": 0.5, "validated": 0.5, "baseline": 0.4, "better": True, "tokens_in": 1,
-        "tokens_out": 1, "usd": 0.0, "words": f"w{number}"}
+        "tokens_out": 1, "usd": 0.0, "conversation_hash": f"w{number}"}
     return Rollout(**(base | values))
 
 

@@ -63,7 +63,7 @@ class DatasetsParams(WorkParams):
     search_limit: int = Field(
         8, ge=1, description="Near matches that are looked at when the named dataset does not exist. If none of them "
         "passes the checks, the topic is refused.")
-    max_twins: int = Field(
+    max_near_duplicates: int = Field(
         1, ge=1, description="Tasks that may say nearly the same about one dataset. Later ones are dropped; 1 keeps "
         "the first one only.")
     benchmark: str = content(
@@ -93,7 +93,7 @@ class SelfDebugParams(SpreadParams):
     p_debug: float = Field(
         0.75, ge=0, le=1, description="Probability that a task that failed is repaired with the gate's evidence. "
         "Otherwise the request of stage 03 is sent again and the task's files start anew.")
-    max_tries: int = Field(
+    max_attempts: int = Field(
         4, ge=1, description="Attempts at one task, its draft included, before it is discarded. 1 repairs nothing.")
     max_task_tokens: int | None = Field(
         None, ge=1, description="Tokens that repairing one task may take, in and out together. After a failed attempt "
@@ -107,7 +107,7 @@ class SelfDebugParams(SpreadParams):
     leak: float = Field(
         0.98, gt=0, le=1, description="Share of the way to a perfect score at which a shortcut is a leak. The way "
         "starts at the trivial score. A task with a leak is discarded at once.")
-    solve_tries: int = Field(
+    solver_attempts: int = Field(
         1, ge=0, description="Solutions asked of the teacher when no generic model beats the baseline. If none of "
         "them does either, the attempt fails. 0 asks for none.")
     sample_rows: int = Field(

@@ -93,8 +93,8 @@ class TaskMeta(Section):
     reference_score: float | None = None
     perfect_score: float | None = None
     reference_model: str | None = Field(None, description="who got `reference_score`: a generic model or solution.py")
-    solve_share: float | None = Field(None, description="share of the generic models that beat the baseline")
-    solve_gain: float | None = Field(None, description="what the best gains, in shares of baseline to perfect")
+    solver_pass_rate: float | None = Field(None, description="share of the generic models that beat the baseline")
+    solver_gain: float | None = Field(None, description="what the best gains, in shares of baseline to perfect")
     dataset_id: str | None = None
     dataset_revision: str | None = None
     licence: str | None = None

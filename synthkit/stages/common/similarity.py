@@ -52,7 +52,7 @@ class TextIndex:
         closeness = np.divide(products, lengths, out=np.zeros(n), where=lengths > 0)
         return np.where([old == new for old in self.texts], 1.0, closeness)
 
-    def find_twin(self, text: str, threshold: float) -> tuple[int | None, float]:
+    def find_near_duplicate(self, text: str, threshold: float) -> tuple[int | None, float]:
         """(index of the text that it repeats, or None; similarity to the nearest one)."""
         closeness = self.compare(text)
         if not len(closeness):

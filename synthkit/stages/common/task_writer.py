@@ -2,28 +2,11 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal
-
-from pydantic import BaseModel
 
 from synthkit.gym.scoring.evaluations import compose_evaluate
 from synthkit.gym.task import SOLUTION, build_csv_task, write_task
-from synthkit.gym.task.config import Origin, TaskMeta
-from synthkit.stages.common.forms import TaskCode
-from synthkit.stages.datasets.proposing import Proposal
-
-
-class Draft(BaseModel):
-    """A task as the teacher first wrote it; its files lie in tasks/, an MLGym root."""
-
-    task_id: str
-    title: str
-    metric: str
-    time_limit_s: int
-    evaluation: Literal["teacher", "kit"]
-    code_hash: str
-    origin: Origin
-    code: TaskCode
+from synthkit.gym.task.config import TaskMeta
+from synthkit.records import Proposal, TaskCode
 
 
 def hash_code(code: TaskCode) -> str:

@@ -7,10 +7,9 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from synthkit.core.endpoints import embedded_benchmark
 from synthkit.core.errors import HubError, StageError, TaskError
-from synthkit.core.stage import find_root
 from synthkit.gym.task import Task, list_tasks
+from synthkit.stages.common.benchmark import find_benchmark
 
 MIN_COLUMNS = 3  # Fewer equal columns make equal rows by chance.
 COLUMN_SHARE = 0.6  # Of a benchmark table's columns, so many must be in the other table to compare their rows.
@@ -47,15 +46,15 @@ def simplify_name(dataset_id: str) -> str:
     return re.sub(r"[^a-z0-9]", "", dataset_id.lower().rpartition("/")[2])
 
 
-def load_benchmark(where: str) -> Benchmark:
+def read_benchmark(where: str) -> Benchmark:
     """The benchmark in a folder of MLGym tasks, the embedded one, or none ('none').
 
-    A task whose files are not at hand is passed over.
+    A task whose files are not at hand is passed over. Raises StageError when the folder holds no tasks.
     """
     benchmark = Benchmark()
     if where == "none":
         return benchmark
-    root = embedded_benchmark() if where == "embedded" else find_root() / where
+    root = find_benchmark(where)
     if not (root / "configs" / "tasks").is_dir():
         raise StageError(f"02_datasets: {root} holds no MLGym tasks",
                          "set datasets.benchmark to the root of an MLGym checkout, 'embedded' or 'none'")

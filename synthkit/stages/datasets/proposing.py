@@ -10,80 +10,39 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from synthkit.core.errors import HubError, ReplyError
-from synthkit.core.hub import DatasetInfo, HubClient
+from synthkit.core.hub import HubClient
 from synthkit.core.llm import ChatClient, Reply
 from synthkit.core.params import DatasetsParams
 from synthkit.core.prompts import render_messages
 from synthkit.core.stage import Stage
-from synthkit.gym.scoring.metrics import METRICS_BY_KIND, Direction, MetricName, TaskKind, direction_of
+from synthkit.gym.scoring.metrics import METRICS_BY_KIND, direction_of
 from synthkit.gym.task.config import Origin
-from synthkit.stages.common.forms import CustomMetric, DatasetProposal, Split, TaskPlan
+from synthkit.records import Proposal, RefusedTopic, Topic
 from synthkit.stages.common.images import holds_pictures
 from synthkit.stages.common.origins import build_origin
 from synthkit.stages.common.seeds import derive_seed, make_slug
 from synthkit.stages.datasets.column_summary import describe_column, sample_rows
-from synthkit.stages.datasets.contamination import load_benchmark
-from synthkit.stages.datasets.sources import Found, Library, Source
-from synthkit.stages.datasets.task_data import apply_plan, check_plan, split_frame, write_files
-from synthkit.stages.topics.pool import Topic
+from synthkit.stages.datasets.contamination import read_benchmark
+from synthkit.stages.datasets.forms import DatasetProposal, TaskPlan
+from synthkit.stages.datasets.sources import DatasetCache, Found, Source
+from synthkit.stages.datasets.splits import split_frame
+from synthkit.stages.datasets.table import apply_plan, check_plan
+from synthkit.stages.datasets.task_data import write_files
 
 SAMPLE_ROWS = 5
 M = TypeVar("M", bound=BaseModel)
 
 
-class Proposal(BaseModel):
-    """A task that stands on a real dataset; its files lie in data/<task_id>.
-
-    `metric` names its score; with a `custom_metric` that is its name, and `standard_metric` the nearest one known.
-    """
-
-    task_id: str
-    topic_id: str
-    topic_title: str
-    title: str
-    area: str
-    difficulty: str
-    description: str
-    dataset: DatasetInfo
-    named: str
-    near_match: bool
-    target: str
-    features: list[str]
-    task_kind: TaskKind
-    metric: str
-    standard_metric: MetricName
-    custom_metric: CustomMetric | None = None
-    direction: Direction
-    split: Split
-    group_or_time: str | None
-    n_train: int
-    n_test: int
-    columns: list[str]
-    pictures: str | None = None
-    origin: Origin
-
-
-class Rejected(BaseModel):
-    """A topic for which no task could be made, and why; of one that another task already says, the proposal too."""
-
-    topic_id: str
-    title: str
-    reason: str
-    detail: str
-    named: str | None = None
-    proposal: Proposal | None = None
-
-
 @dataclass(frozen=True)
-class Desk:
-    """What every topic's work needs: the teacher, the datasets, and one thread for all work on tables.
+class Proposing:
+    """What the work on every topic needs: the teacher, the datasets, and one thread for all work on tables.
 
     Many threads at tables would be no faster, take a third more processor time, and hold on to twice the memory.
     """
 
     stage: Stage
     client: ChatClient
-    library: Library
+    datasets: DatasetCache
     tables: ThreadPoolExecutor
 
 
@@ -93,12 +52,13 @@ def params_of(stage: Stage) -> DatasetsParams:
 
 
 @contextmanager
-def open_desk(stage: Stage) -> Iterator[Desk]:
+def open_proposing(stage: Stage) -> Iterator[Proposing]:
     params = params_of(stage)
     client = stage.open_chat(params.teacher)
-    hub, benchmark = HubClient(params.hub), load_benchmark(params.benchmark)
+    hub, benchmark = HubClient(params.hub), read_benchmark(params.benchmark)
     with ThreadPoolExecutor(1) as tables:
-        yield Desk(stage, client, Library(hub, benchmark, params, stage.dir / "downloads", tables), tables)
+        cache = DatasetCache(hub, benchmark, params, stage.dir / "downloads", tables)
+        yield Proposing(stage, client, cache, tables)
 
 
 def build_proposal_prompt(topic: Topic) -> list[dict[str, str]]:
@@ -113,22 +73,22 @@ def build_plan_prompt(stage: Stage, topic: Topic, source: Source) -> list[dict[s
                            sample=sample, metrics=METRICS_BY_KIND)
 
 
-def propose(desk: Desk, topic: Topic) -> Proposal | Rejected:
+def propose(context: Proposing, topic: Topic) -> Proposal | RefusedTopic:
     """All of a topic's way from the first question to its files. Raises ReplyError for a reply that cannot be used."""
-    proposal, replies = ask(desk, topic, build_proposal_prompt(topic), DatasetProposal)
+    proposal, replies = ask(context, topic, build_proposal_prompt(topic), DatasetProposal)
     named = proposal.dataset_id
     try:
-        found = desk.library.find(proposal)
-        messages = desk.tables.submit(build_plan_prompt, desk.stage, topic, found.source).result()
-        plan, more = ask(desk, topic, messages, TaskPlan)
-        origin = build_origin(desk.stage, desk.client, [*replies, *more])
-        return desk.tables.submit(make_task, desk.stage, topic, named, found, plan, origin).result()
+        found = context.datasets.find(proposal)
+        messages = context.tables.submit(build_plan_prompt, context.stage, topic, found.source).result()
+        plan, more = ask(context, topic, messages, TaskPlan)
+        origin = build_origin(context.stage, context.client, [*replies, *more])
+        return context.tables.submit(make_task, context.stage, topic, named, found, plan, origin).result()
     except (HubError, ReplyError) as error:
-        return Rejected(topic_id=topic.id, title=topic.title, reason=error.reason, detail=error.cause, named=named)
+        return RefusedTopic(topic_id=topic.id, title=topic.title, reason=error.reason, detail=error.cause, named=named)
 
 
-def ask(desk: Desk, topic: Topic, messages: list[dict[str, str]], form: type[M]) -> tuple[M, list[Reply]]:
-    return desk.client.ask(messages, form, seed=derive_seed(desk.stage.seed, form.__name__, topic.id))
+def ask(context: Proposing, topic: Topic, messages: list[dict[str, str]], form: type[M]) -> tuple[M, list[Reply]]:
+    return context.client.ask(messages, form, seed=derive_seed(context.stage.seed, form.__name__, topic.id))
 
 
 def make_task(stage: Stage, topic: Topic, named: str, found: Found, plan: TaskPlan, origin: Origin) -> Proposal:

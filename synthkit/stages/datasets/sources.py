@@ -11,10 +11,10 @@ import pandas as pd
 from synthkit.core.errors import HubError
 from synthkit.core.hub import Candidate, DatasetInfo, HubClient
 from synthkit.core.params import DatasetsParams
-from synthkit.stages.common.forms import DatasetProposal
 from synthkit.stages.datasets.column_summary import describe_columns
 from synthkit.stages.datasets.contamination import Benchmark
-from synthkit.stages.datasets.task_data import clean_frame
+from synthkit.stages.datasets.forms import DatasetProposal
+from synthkit.stages.datasets.table import clean_frame
 
 KEPT_BYTES = 256 << 20  # Of tables in memory; those that were used longest ago are read again when they are wanted.
 
@@ -37,7 +37,7 @@ class Found:
     near_match: bool
 
 
-class Library:
+class DatasetCache:
     """The sources of a stage. Safe for threads: one that wants what another is just fetching waits for it.
 
     Files are read as tables in the one thread of `tables`, so nothing that runs there may ask for a source.
@@ -49,7 +49,7 @@ class Library:
         self.checked: dict[str, DatasetInfo | HubError] = {}
         self.open: OrderedDict[str, Source] = OrderedDict()
         self.locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self.shelving = threading.Lock()
+        self.keeping = threading.Lock()
 
     def find(self, proposal: DatasetProposal) -> Found:
         """The dataset that was named or, when there is none of that name, the nearest match that passes the checks.
@@ -101,14 +101,14 @@ class Library:
 
     def open_source(self, info: DatasetInfo) -> Source:
         """The table from memory, or else from its files."""
-        with self.shelving:
+        with self.keeping:
             if source := self.open.get(info.id):
                 self.open.move_to_end(info.id)
                 return source
         frame, rows = self.hub.load_frame(info)
         frame = clean_frame(frame)
         source = Source(info, frame, rows, describe_columns(frame))
-        with self.shelving:
+        with self.keeping:
             self.open[info.id] = source
             while len(self.open) > 1 and sum(map(measure_bytes, self.open.values())) > KEPT_BYTES:
                 self.open.popitem(last=False)

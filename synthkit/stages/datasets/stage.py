@@ -15,22 +15,20 @@ from synthkit.core.files import read_records
 from synthkit.core.progress import Progress, show_progress
 from synthkit.core.stage import Stage, under_lock
 from synthkit.core.worklist import Worklist, check_owed, count_owed
-from synthkit.stages.common.forms import DatasetProposal
-from synthkit.stages.common.refusals import count_reasons
+from synthkit.records import Proposal, RefusedTopic, Topic
+from synthkit.stages.common.funnel import Funnel, count_reasons
 from synthkit.stages.common.similarity import TextIndex
+from synthkit.stages.datasets.forms import DatasetProposal
 from synthkit.stages.datasets.proposing import (
-    Desk,
-    Proposal,
-    Rejected,
+    Proposing,
     ask,
     build_plan_prompt,
     build_proposal_prompt,
     data_folder,
-    open_desk,
+    open_proposing,
     params_of,
     propose,
 )
-from synthkit.stages.topics.pool import Topic
 
 SAME_TASK = 0.8  # TF-IDF cosine of two tasks' texts from which they say the same.
 
@@ -44,9 +42,9 @@ def load_inputs(stage: Stage) -> list[Topic]:
 def show_prompt(stage: Stage, topic: Topic) -> list[dict[str, str]]:
     """Both questions about one topic; the second only when the dataset passed the checks. Asks the first."""
     first = build_proposal_prompt(topic)
-    with open_desk(stage) as desk:
+    with open_proposing(stage) as context:
         try:
-            found = desk.library.find(ask(desk, topic, first, DatasetProposal)[0])
+            found = context.datasets.find(ask(context, topic, first, DatasetProposal)[0])
         except (HubError, ReplyError):
             return first
     return first + build_plan_prompt(stage, topic, found.source)
@@ -55,14 +53,14 @@ def show_prompt(stage: Stage, topic: Topic) -> list[dict[str, str]]:
 @under_lock
 def preview(stage: Stage, n: int = 2) -> list[dict[str, Any]]:
     """What comes of the first `n` topics, as rows, nothing recorded; the run then has the replies for nothing."""
-    with open_desk(stage) as desk:
-        return [propose_or_refuse(desk, topic).model_dump() for topic in load_inputs(stage)[:n]]
+    with open_proposing(stage) as context:
+        return [propose_or_refuse(context, topic).model_dump() for topic in load_inputs(stage)[:n]]
 
 
-def propose_or_refuse(desk: Desk, topic: Topic) -> Proposal | Rejected:
+def propose_or_refuse(context: Proposing, topic: Topic) -> Proposal | RefusedTopic:
     """One topic's outcome as the run would record it."""
     try:
-        return propose(desk, topic)
+        return propose(context, topic)
     except (HubError, ReplyError) as error:
         return refuse(topic, error.reason, error.cause)
 
@@ -74,47 +72,48 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Proposal]:
     topics = load_inputs(stage)
     with show_progress(progress, len(topics)) as advance:
         rows = work.work_off(topics, params_of(stage).teacher.concurrency, advance).values()
-    # A task that was dropped as a twin carries its proposal, since another twin may have been owed until now.
-    whole = [row.proposal if isinstance(row, Rejected) and row.proposal else row for row in rows]
-    kept, twins = drop_twins([row for row in whole if isinstance(row, Proposal)], params_of(stage).max_twins)
-    refused = [row for row in whole if isinstance(row, Rejected)]
-    work.rewrite([*kept, *sorted([*refused, *twins], key=name_topic)])
+    # A task that was dropped carries its proposal: one that it repeats may have been owed until now.
+    whole = [row.proposal if isinstance(row, RefusedTopic) and row.proposal else row for row in rows]
+    tasks = [row for row in whole if isinstance(row, Proposal)]
+    kept, repeated = drop_near_duplicates(tasks, params_of(stage).max_near_duplicates)
+    refused = [row for row in whole if isinstance(row, RefusedTopic)]
+    work.rewrite([*kept, *sorted([*refused, *repeated], key=name_topic)])
     check_owed(stage, len(topics))
     return read_proposals(stage)
 
 
-def list_work(stage: Stage) -> Worklist[Topic, Desk]:
-    return Worklist(stage, {Proposal: "proposals.jsonl", Rejected: "rejected.jsonl"}, lambda topic: topic.id,
-                    name_topic, refuse, open_desk, propose)
+def list_work(stage: Stage) -> Worklist[Topic, Proposing]:
+    return Worklist(stage, {Proposal: "proposals.jsonl", RefusedTopic: "refused.jsonl"}, lambda topic: topic.id,
+                    name_topic, refuse, open_proposing, propose)
 
 
-def name_topic(row: Proposal | Rejected) -> str:
+def name_topic(row: Proposal | RefusedTopic) -> str:
     return row.topic_id
 
 
-def refuse(topic: Topic, reason: str, detail: str) -> Rejected:
-    return Rejected(topic_id=topic.id, title=topic.title, reason=reason, detail=detail)
+def refuse(topic: Topic, reason: str, detail: str) -> RefusedTopic:
+    return RefusedTopic(topic_id=topic.id, title=topic.title, reason=reason, detail=detail)
 
 
-def drop_twins(rows: list[Proposal], max_twins: int) -> tuple[list[Proposal], list[Rejected]]:
-    """(tasks to go on with, those that `max_twins` earlier ones already say).
+def drop_near_duplicates(rows: list[Proposal], max_near_duplicates: int) -> tuple[list[Proposal], list[RefusedTopic]]:
+    """(tasks kept, near-duplicates dropped): a task is dropped when as many kept ones as allowed are close to it.
 
-    Two tasks are twins when dataset, target and metric are the same and what they say is close. They are looked for
-    before any code is asked for, so a twin costs nothing more.
+    Two tasks are near-duplicates when dataset, target and metric are the same and their texts are close. They are
+    looked for before any code is asked for, so they cost nothing more.
     """
     kept: list[Proposal] = []
-    dropped: list[Rejected] = []
+    dropped: list[RefusedTopic] = []
     groups: dict[tuple[str, str, str], tuple[TextIndex, list[str]]] = {}
     for row in rows:
         texts, ids = groups.setdefault((row.dataset.id, row.target, row.metric), (TextIndex(), []))
-        twins = [ids[at] for at, closeness in enumerate(texts.compare(describe(row))) if closeness >= SAME_TASK]
-        if len(twins) < max_twins:
+        near = [ids[at] for at, closeness in enumerate(texts.compare(describe(row))) if closeness >= SAME_TASK]
+        if len(near) < max_near_duplicates:
             kept.append(row)
             texts.add(describe(row))
             ids.append(row.task_id)
             continue
-        dropped.append(Rejected(topic_id=row.topic_id, title=row.topic_title, reason="same_task", named=row.named,
-                                detail=f"{row.task_id} says what {', '.join(twins)} says", proposal=row))
+        dropped.append(RefusedTopic(topic_id=row.topic_id, title=row.topic_title, reason="same_task", named=row.named,
+                                detail=f"{row.task_id} says what {', '.join(near)} says", proposal=row))
     return kept, dropped
 
 
@@ -131,26 +130,21 @@ def read_proposals(stage: Stage) -> list[Proposal]:
     return read_records(stage.dir / "proposals.jsonl", Proposal)
 
 
-def read_rejected(stage: Stage) -> list[Rejected]:
-    return read_records(stage.dir / "rejected.jsonl", Rejected)
+def read_refused(stage: Stage) -> list[RefusedTopic]:
+    return read_records(stage.dir / "refused.jsonl", RefusedTopic)
 
 
-def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
-    """(topics, kept, lost by reason, owed by reason): kept, lost and owed add up to the first."""
-    return (len(load_inputs(stage)), len(read_proposals(stage)), count_reasons(read_rejected(stage)),
-            count_owed(stage))
+def funnel(stage: Stage) -> Funnel:
+    """Topics, those that got a task, refused and owed."""
+    return Funnel(len(load_inputs(stage)), len(read_proposals(stage)), count_reasons(read_refused(stage)),
+                  count_owed(stage))
 
 
 def check(stage: Stage) -> None:
     """Each topic has one record, task ids are unique, and no test label lies in a file that a solver sees."""
     proposals = read_proposals(stage)
-    requested, kept, lost, owed = funnel(stage)
-    if not proposals:
-        raise StageError(f"02_datasets: no topic got a dataset; lost: {lost}", "look at 02_datasets/rejected.jsonl")
-    if kept + sum(lost.values()) + sum(owed.values()) != requested:
-        raise StageError(f"02_datasets: {requested} topics, but {kept} kept and {sum(lost.values())} rejected",
-                         "run the stage again")
-    if len({row.task_id for row in proposals}) < kept:
+    funnel(stage).check(stage, "no topic got a dataset", "look at 02_datasets/refused.jsonl")
+    if len({row.task_id for row in proposals}) < len(proposals):
         raise StageError("02_datasets: two tasks have the same id", "set resume to never and run again")
     for row in proposals:
         check_files(data_folder(stage, row.task_id), row)
@@ -176,5 +170,4 @@ def finish(stage: Stage) -> dict[str, Any]:
     shutil.rmtree(stage.dir / "downloads", ignore_errors=True)
     metrics = {"datasets": len({row.dataset.id for row in proposals}),
                "near_matches": sum(row.near_match for row in proposals)}
-    requested, kept, lost, owed = funnel(stage)
-    return stage.finish(requested, kept, lost, metrics, owed=owed)
+    return funnel(stage).finish(stage, metrics)

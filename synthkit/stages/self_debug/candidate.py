@@ -1,4 +1,4 @@
-"""One try at a task: its files in a folder of their own, and the submissions that its gates put to it."""
+"""A candidate: one version of a task under test, in a folder of its own, with the submissions that gates put to it."""
 
 import io
 import math
@@ -18,30 +18,16 @@ from synthkit.gym.sandbox.folders import open_folder
 from synthkit.gym.sandbox.workspace import place_files
 from synthkit.gym.scoring.metrics import Metric, build_metrics
 from synthkit.gym.task import Task
-from synthkit.stages.common.forms import TaskCode
+from synthkit.records import MeasuredDifficulty, Proposal, Scores, TaskCode
 from synthkit.stages.common.images import hash_pictures
 from synthkit.stages.common.seeds import derive_seed
-from synthkit.stages.datasets.proposing import Proposal
 from synthkit.stages.self_debug.leaks import Table
 
 Solver = Callable[[int], str]
 
 
-class Scores(BaseModel):
-    """A task's scores: what giving no thought, the baseline, a stronger reference and a perfect answer get.
-
-    All on the private rows, but `baseline_public`.
-    """
-
-    trivial: float
-    baseline_public: float
-    baseline_private: float
-    reference: float
-    perfect: float
-
-
-class Ran(BaseModel):
-    """How one run of evaluate.py ended, as repeat_runs.py tells it."""
+class EvaluationOutcome(BaseModel):
+    """How one run of evaluate.py ended, as run_evaluations.py tells it."""
 
     name: str
     exit_code: int | None
@@ -49,25 +35,13 @@ class Ran(BaseModel):
     output: str
 
 
-class Difficulty(BaseModel):
-    """How hard it is to beat the baseline: share of the tries that do, and what the best one gains.
-
-    The tries are those of the generic models, and the teacher's where these failed. `gain` is in shares of the way from
-    the baseline to a perfect score; `model` names the best.
-    """
-
-    share: float
-    gain: float
-    model: str
-
-
 @dataclass
-class Trial:
+class Candidate:
     """What the gates of one attempt work on, and what they find out on the way.
 
-    `values` holds evaluate.py's scores of `submissions` on all test rows, by the same names; `ran` how its runs on
-    the bench ended. What is open when the trial ends, `closing` closes. `solve` asks the teacher for its nth solution;
-    `solution` is the last one.
+    `values` holds evaluate.py's scores of `submissions` on all test rows, by the same names; `outcomes` how its runs
+    ended. `closing` closes what is open when the work on it ends. `solve` asks the teacher for its nth solution;
+    `solution` is the last one that it gave. `margin`, `leak` and `time_limit_s` are the parameters of these names.
     """
 
     proposal: Proposal
@@ -81,25 +55,25 @@ class Trial:
     sandbox: SandboxParams
     closing: ExitStack
     solve: Solver | None = None
-    solve_tries: int = 0
+    solver_attempts: int = 0
     task: Task | None = None
     submissions: dict[str, bytes] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
-    ran: dict[str, Ran] = field(default_factory=dict)
+    outcomes: dict[str, EvaluationOutcome] = field(default_factory=dict)
     reference: bytes = b""
     solution: str = ""
-    difficulty: Difficulty | None = None
+    difficulty: MeasuredDifficulty | None = None
     scores: Scores | None = None
 
     @property
-    def bench(self) -> Path:
-        """Where evaluate.py is tried, with the answers beside it."""
-        return self.folder / "bench"
+    def evaluation_folder(self) -> Path:
+        """Where evaluate.py runs, with the answers beside it."""
+        return self.folder / "evaluation"
 
     @cached_property
     def session(self) -> Sandbox:
-        """The sandbox on the bench: one for all that is tried there."""
-        return self.closing.enter_context(open_sandbox(self.bench, self.sandbox))
+        """The sandbox in that folder: one for all that runs there."""
+        return self.closing.enter_context(open_sandbox(self.evaluation_folder, self.sandbox))
 
     @cached_property
     def answers(self) -> pd.DataFrame:
@@ -126,34 +100,35 @@ class Trial:
 
 
 @contextmanager
-def open_trial(proposal: Proposal, code: TaskCode, data: Path, *, time_limit_s: int, margin: float, leak: float,
+def open_candidate(proposal: Proposal, code: TaskCode, data: Path, *, time_limit_s: int, margin: float, leak: float,
                seed: int, sandbox: SandboxParams, solve: Solver | None = None,
-               solve_tries: int = 0) -> Iterator[Trial]:
-    """A trial in a temporary folder, which goes when it ends."""
+               solver_attempts: int = 0) -> Iterator[Candidate]:
+    """A candidate in a temporary folder, deleted with the block. The parameters are the fields of Candidate."""
     with open_folder() as folder, ExitStack() as closing:
-        yield Trial(proposal, code, data, Path(folder), time_limit_s, margin, leak,
-                    derive_seed(seed, "trial", proposal.task_id), sandbox, closing, solve, solve_tries)
+        yield Candidate(proposal, code, data, Path(folder), time_limit_s, margin, leak,
+                    derive_seed(seed, "trial", proposal.task_id), sandbox, closing, solve, solver_attempts)
 
 
-def lay_out_bench(trial: Trial) -> None:
-    """evaluate.py, the data with the answers, and every submission that the evaluation is tried on."""
-    trial.submissions["trivial"] = (trial.data / "sample_submission.csv").read_bytes()
-    trial.submissions |= make_sound(trial)
-    files = {f"submissions/{name}.csv": content for name, content in (trial.submissions | trial.corrupt).items()}
-    place_files({**trial.loaded_task().all_files(), **files}, trial.bench)
+def lay_out_evaluation(candidate: Candidate) -> None:
+    """Place evaluate.py, the data with the answers, and every submission that the evaluation is tried on."""
+    candidate.submissions["trivial"] = (candidate.data / "sample_submission.csv").read_bytes()
+    candidate.submissions |= make_sound(candidate)
+    submissions = candidate.submissions | candidate.corrupt
+    files = {f"submissions/{name}.csv": content for name, content in submissions.items()}
+    place_files({**candidate.loaded_task().all_files(), **files}, candidate.evaluation_folder)
 
 
-def make_sound(trial: Trial) -> dict[str, bytes]:
+def make_sound(candidate: Candidate) -> dict[str, bytes]:
     """The perfect answer, and the same labels given to the wrong rows."""
-    answers = trial.answers
-    order = np.random.default_rng(trial.seed).permutation(len(answers))
-    shuffled = answers[trial.proposal.target].to_numpy()[order]
-    return to_csv({"perfect": answers, "shuffled": answers.assign(**{trial.proposal.target: shuffled})})
+    answers = candidate.answers
+    order = np.random.default_rng(candidate.seed).permutation(len(answers))
+    shuffled = answers[candidate.proposal.target].to_numpy()[order]
+    return to_csv({"perfect": answers, "shuffled": answers.assign(**{candidate.proposal.target: shuffled})})
 
 
-def make_corrupt(trial: Trial) -> dict[str, bytes]:
+def make_corrupt(candidate: Candidate) -> dict[str, bytes]:
     """Perfect answers, each with one thing wrong; an evaluation has to refuse them all."""
-    answers, target = trial.answers, trial.proposal.target
+    answers, target = candidate.answers, candidate.proposal.target
     gap = answers[target].astype(object).where(answers.index > 0, None)
     tables = {
         "wrong_columns": answers.rename(columns={target: "prediction"}),
@@ -162,7 +137,7 @@ def make_corrupt(trial: Trial) -> dict[str, bytes]:
         "missing_values": answers.assign(**{target: gap}),
         "no_rows": answers.iloc[:0],
     }
-    if trial.proposal.task_kind == "regression":
+    if candidate.proposal.task_kind == "regression":
         text = answers[target].astype(object).where(answers.index > 0, "many")
         tables["text_for_numbers"] = answers.assign(**{target: text})
     return to_csv(tables)
@@ -172,24 +147,25 @@ def to_csv(tables: dict[str, pd.DataFrame]) -> dict[str, bytes]:
     return {name: table.to_csv(index=False, lineterminator="\n").encode() for name, table in tables.items()}
 
 
-def read_table(trial: Trial) -> Table:
+def read_table(candidate: Candidate) -> Table:
     """The task's rows as a leak is looked for in them."""
-    train, test, sample = (pd.read_csv(trial.data / f"{name}.csv") for name in ("train", "test", "sample_submission"))
-    target = trial.proposal.target
-    train, test = hash_pictures(train, trial.data), hash_pictures(test, trial.data)
-    return Table(train.drop(columns=target), train[target], test.drop(columns="id"), trial.answers[target],
-                 trial.proposal.task_kind, sample[target].iloc[0])
+    names = ("train", "test", "sample_submission")
+    train, test, sample = (pd.read_csv(candidate.data / f"{name}.csv") for name in names)
+    target = candidate.proposal.target
+    train, test = hash_pictures(train, candidate.data), hash_pictures(test, candidate.data)
+    return Table(train.drop(columns=target), train[target], test.drop(columns="id"), candidate.answers[target],
+                 candidate.proposal.task_kind, sample[target].iloc[0])
 
 
-def own_score(trial: Trial, submission: bytes) -> float:
+def own_score(candidate: Candidate, submission: bytes) -> float:
     """scikit-learn's value of a standard metric for a submission, on all test rows; NaN when there is none."""
-    if trial.proposal.custom_metric:
+    if candidate.proposal.custom_metric:
         return math.nan
-    answers = trial.answers.set_index("id")[trial.proposal.target]
-    guess = pd.read_csv(io.BytesIO(submission)).set_index("id")[trial.proposal.target].reindex(answers.index)
-    if trial.proposal.task_kind == "classification" and not pd.api.types.is_numeric_dtype(answers):
+    answers = candidate.answers.set_index("id")[candidate.proposal.target]
+    guess = pd.read_csv(io.BytesIO(submission)).set_index("id")[candidate.proposal.target].reindex(answers.index)
+    if candidate.proposal.task_kind == "classification" and not pd.api.types.is_numeric_dtype(answers):
         answers, guess = answers.astype(str), guess.astype(str)
     try:
-        return float(trial.standard.compute(answers.to_numpy(), guess.to_numpy()))
+        return float(candidate.standard.compute(answers.to_numpy(), guess.to_numpy()))
     except (ValueError, TypeError):
         return math.nan

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 
 import numpy as np
-from pydantic import BaseModel
 
 from synthkit.core.errors import TaskError
 from synthkit.gym.sandbox import Result
@@ -19,209 +18,205 @@ from synthkit.gym.scoring import run_baseline
 from synthkit.gym.scoring.csv_form import Part, check_form
 from synthkit.gym.scoring.metrics import share_of_way
 from synthkit.gym.task import Task
+from synthkit.records import MeasuredDifficulty, Scores, Verdict
 from synthkit.stages.common.task_writer import write_draft
 from synthkit.stages.self_debug.candidate import (
-    Difficulty,
-    Ran,
-    Scores,
-    Trial,
-    lay_out_bench,
+    Candidate,
+    EvaluationOutcome,
+    lay_out_evaluation,
     own_score,
     read_table,
 )
-from synthkit.stages.self_debug.evaluation_runs import Run, lay_out_part, try_evaluation
-from synthkit.stages.self_debug.headroom import ask_for_solution, run_references
+from synthkit.stages.self_debug.evaluation_runs import EvaluationRun, lay_out_part, run_evaluations
+from synthkit.stages.self_debug.headroom import ask_for_solution, run_generic_models
 from synthkit.stages.self_debug.leaks import find_leak
-from synthkit.stages.self_debug.static_checks import Refused, check_static
+from synthkit.stages.self_debug.static_checks import GateRefusal, check_static
 
 EVIDENCE_CHARS = 3000
 CLOSE = 1e-6
 
 
-class Verdict(BaseModel):
-    """What one gate said; `reason` is None when the task passed it."""
-
-    gate: str
-    reason: str | None = None
-    evidence: str = ""
-    final: bool = False
-
-
-def check_leaks(trial: Trial) -> None:
+def check_leaks(candidate: Candidate) -> None:
     """No shortcut in the data gives the labels away."""
-    leak = find_leak(read_table(trial), trial.standard, trial.leak)
+    leak = find_leak(read_table(candidate), candidate.standard, candidate.leak)
     if leak:
-        raise Refused(leak.reason, f"{leak.detail} reaches {leak.way:.1%} of the way from the trivial to the perfect "
-                      f"score; from {trial.leak:.0%} on the task counts as leaking", final=True)
+        raise GateRefusal(
+            leak.reason, f"{leak.detail} reaches {leak.normalised_score:.1%} of the way from the trivial to the "
+            f"perfect score; from {candidate.leak:.0%} on the task counts as leaking", final=True)
 
 
-def check_schema(trial: Trial) -> None:
+def check_schema(candidate: Candidate) -> None:
     """The files form a task that MLGym's format allows."""
-    root = trial.folder / "root"
-    write_draft(root, trial.proposal, trial.code, trial.data, trial.time_limit_s)
+    root = candidate.folder / "root"
+    write_draft(root, candidate.proposal, candidate.code, candidate.data, candidate.time_limit_s)
     try:
-        trial.task = Task.load(root, trial.proposal.task_id)
+        candidate.task = Task.load(root, candidate.proposal.task_id)
     except TaskError as error:
-        raise Refused("bad_schema", error.cause.replace(f"{root}/", "")) from error
+        raise GateRefusal("bad_schema", error.cause.replace(f"{root}/", "")) from error
 
 
-def check_baseline(trial: Trial) -> None:
+def check_baseline(candidate: Candidate) -> None:
     """baseline.py runs in time and leaves a submission of the right form."""
-    task = trial.loaded_task()
-    result, submission = run_baseline(task, trial.sandbox)
+    task = candidate.loaded_task()
+    result, submission = run_baseline(task, candidate.sandbox)
     if result.limit == "memory" or (result.exit_code != 0 and "MemoryError" in result.output):
-        raise Refused("baseline_memory", f"baseline.py needs more memory than the {trial.sandbox.memory_mb} MiB that "
-                      f"there are. Its output:\n{result.output}")
-    require_success("baseline", result, trial.time_limit_s)
+        raise GateRefusal(
+            "baseline_memory", f"baseline.py needs more memory than the {candidate.sandbox.memory_mb} MiB that there "
+            f"are. Its output:\n{result.output}")
+    require_success("baseline", result, candidate.time_limit_s)
     if submission is None:
-        raise Refused("no_submission", f"baseline.py ended without submission.csv. Its output:\n{result.output}")
+        raise GateRefusal("no_submission", f"baseline.py ended without submission.csv. Its output:\n{result.output}")
     if fault := check_form(task, submission):
-        raise Refused("bad_submission", f"the submission.csv of baseline.py is not valid: {fault}")
-    trial.submissions["baseline"] = submission
+        raise GateRefusal("bad_submission", f"the submission.csv of baseline.py is not valid: {fault}")
+    candidate.submissions["baseline"] = submission
 
 
-def check_evaluation(trial: Trial) -> None:
+def check_evaluation(candidate: Candidate) -> None:
     """evaluate.py prints one JSON object with the metric, the same each time, and agrees with scikit-learn."""
-    lay_out_bench(trial)
-    sound, broken = ({name: Run(f"submissions/{name}.csv") for name in names}
-                     for names in (trial.submissions, trial.corrupt))
-    again, elsewhere = Run("submissions/baseline.csv"), Run("submissions/baseline.csv", folder="/")
-    trial.ran = try_evaluation(trial, sound | {"again": again, "elsewhere": elsewhere} | broken)
-    trial.values = {name: read_value(trial, trial.ran[name]) for name in trial.submissions}
-    again = read_value(trial, trial.ran["again"])
-    check_elsewhere(trial.ran["elsewhere"])
-    if again != trial.values["baseline"]:
+    lay_out_evaluation(candidate)
+    sound, broken = ({name: EvaluationRun(f"submissions/{name}.csv") for name in names}
+                     for names in (candidate.submissions, candidate.corrupt))
+    again, elsewhere = EvaluationRun("submissions/baseline.csv"), EvaluationRun("submissions/baseline.csv", folder="/")
+    candidate.outcomes = run_evaluations(candidate, sound | {"again": again, "elsewhere": elsewhere} | broken)
+    candidate.values = {name: read_value(candidate, candidate.outcomes[name]) for name in candidate.submissions}
+    again = read_value(candidate, candidate.outcomes["again"])
+    check_elsewhere(candidate.outcomes["elsewhere"])
+    if again != candidate.values["baseline"]:
         # Without the numbers: what differs from run to run would make the repair differ.
-        raise Refused("not_deterministic", "evaluate.py gave two different scores to the same submission")
+        raise GateRefusal("not_deterministic", "evaluate.py gave two different scores to the same submission")
     # What the perfect answer gets is for the next gate.
-    for name, value in ((name, value) for name, value in trial.values.items() if name != "perfect"):
-        own = own_score(trial, trial.submissions[name])
+    for name, value in ((name, value) for name, value in candidate.values.items() if name != "perfect"):
+        own = own_score(candidate, candidate.submissions[name])
         if not math.isnan(own) and not np.isclose(own, value, rtol=CLOSE, atol=CLOSE):
-            raise Refused("metric_mismatch", f"evaluate.py gives {value:.6g} to the {name} submission, where "
-                          f"scikit-learn's {trial.proposal.metric} is {own:.6g}")
+            raise GateRefusal("metric_mismatch", f"evaluate.py gives {value:.6g} to the {name} submission, where "
+                          f"scikit-learn's {candidate.proposal.metric} is {own:.6g}")
 
 
-def check_elsewhere(ran: Ran) -> None:
+def check_elsewhere(outcome: EvaluationOutcome) -> None:
     """MLGym runs evaluate.py in the folder where the agent happens to be."""
-    if ran.exit_code != 0:
-        raise Refused("needs_folder", f"evaluate.py works in the task's folder only; from another one it says:\n"
-                      f"{ran.output}")
+    if outcome.exit_code != 0:
+        raise GateRefusal("needs_folder", f"evaluate.py works in the task's folder only; from another one it says:\n"
+                      f"{outcome.output}")
 
 
-def check_oracle(trial: Trial) -> None:
+def check_oracle(candidate: Candidate) -> None:
     """A perfect answer scores the optimum, and the same labels on the wrong rows do not: this proves the direction."""
-    perfect, shuffled = trial.values["perfect"], trial.values["shuffled"]
-    if not np.isclose(perfect, trial.perfect, atol=CLOSE):
-        raise Refused("wrong_optimum", f"the perfect answer scores {perfect:.6g}; the optimum of "
-                      f"{trial.proposal.metric} is {trial.perfect:g}")
+    perfect, shuffled = candidate.values["perfect"], candidate.values["shuffled"]
+    if not np.isclose(perfect, candidate.perfect, atol=CLOSE):
+        raise GateRefusal("wrong_optimum", f"the perfect answer scores {perfect:.6g}; the optimum of "
+                      f"{candidate.proposal.metric} is {candidate.perfect:g}")
     if np.isclose(perfect, shuffled, atol=CLOSE):
-        raise Refused("blind_metric", f"shuffled labels score {shuffled:.6g}, as much as the perfect answer")
+        raise GateRefusal("blind_metric", f"shuffled labels score {shuffled:.6g}, as much as the perfect answer")
 
 
-def check_corrupt(trial: Trial) -> None:
+def check_corrupt(candidate: Candidate) -> None:
     """evaluate.py refuses broken submissions by itself: outside of this kit nothing else would."""
-    for name in trial.corrupt:
-        if trial.ran[name].timed_out:
-            require_success("evaluate", trial.ran[name], trial.time_limit_s)
-    accepted = [f"{name}: {trial.ran[name].output.strip()[:200]}" for name in trial.corrupt
-                if trial.ran[name].exit_code == 0]
+    for name in candidate.corrupt:
+        if candidate.outcomes[name].timed_out:
+            require_success("evaluate", candidate.outcomes[name], candidate.time_limit_s)
+    accepted = [f"{name}: {candidate.outcomes[name].output.strip()[:200]}" for name in candidate.corrupt
+                if candidate.outcomes[name].exit_code == 0]
     if accepted:
-        raise Refused("accepts_corrupt", "evaluate.py exits with 0 for corrupt submissions:\n" + "\n".join(accepted))
+        raise GateRefusal("accepts_corrupt",
+                          "evaluate.py exits with 0 for corrupt submissions:\n" + "\n".join(accepted))
 
 
-def check_order(trial: Trial) -> None:
+def check_order(candidate: Candidate) -> None:
     """trivial < baseline < perfect, in the metric's direction, with a margin on both sides."""
-    way = way_to_perfect(trial, trial.values["baseline"])
-    shown = ", ".join(f"{name} {trial.values[name]:.6g}" for name in ("trivial", "baseline", "perfect"))
-    if way < trial.margin:
-        raise Refused("baseline_too_weak", f"the baseline is not better than a trivial answer: {shown}")
-    if way > 1 - trial.margin:
-        raise Refused("baseline_too_strong", f"the baseline leaves no room: {shown}")
+    score = normalise(candidate, candidate.values["baseline"])
+    shown = ", ".join(f"{name} {candidate.values[name]:.6g}" for name in ("trivial", "baseline", "perfect"))
+    if score < candidate.margin:
+        raise GateRefusal("baseline_too_weak", f"the baseline is not better than a trivial answer: {shown}")
+    if score > 1 - candidate.margin:
+        raise GateRefusal("baseline_too_strong", f"the baseline leaves no room: {shown}")
 
 
-def check_headroom(trial: Trial) -> None:
-    """A generic model that knows all columns beats the baseline or, when none does, the teacher in one of its tries."""
-    floor = way_to_perfect(trial, trial.values["baseline"])
-    answers = run_references(trial)
-    ways = score_answers(trial, answers)
-    for number in range(1, trial.solve_tries + 1 if max(ways.values()) <= floor else 1):
+def check_headroom(candidate: Candidate) -> None:
+    """A generic model that knows all columns beats the baseline or, when none does, a solution by the teacher."""
+    floor = normalise(candidate, candidate.values["baseline"])
+    answers = run_generic_models(candidate)
+    scores = score_answers(candidate, answers)
+    for number in range(1, candidate.solver_attempts + 1 if max(scores.values()) <= floor else 1):
         name = f"teacher_{number}"
-        if solved := ask_for_solution(trial, number):
-            trial.solution, answers[name] = solved
-            ways |= score_answers(trial, {name: answers[name]})
+        if solved := ask_for_solution(candidate, number):
+            candidate.solution, answers[name] = solved
+            scores |= score_answers(candidate, {name: answers[name]})
         else:
-            ways[name] = -math.inf
-        if ways[name] > floor:
+            scores[name] = -math.inf
+        if scores[name] > floor:
             break
-    best = max(ways, key=lambda name: ways[name])
-    if ways[best] <= floor:
-        raise Refused("no_headroom", f"neither the generic models nor the teacher beat the baseline's "
-                      f"{trial.values['baseline']:.6g}; {best} comes nearest. A simpler baseline is needed")
-    trial.reference = answers[best]
-    trial.difficulty = Difficulty(share=round(sum(way > floor for way in ways.values()) / len(ways), 4),
-                                  gain=round((ways[best] - floor) / (1 - floor), 4), model=best)
+    best = max(scores, key=lambda name: scores[name])
+    if scores[best] <= floor:
+        raise GateRefusal("no_headroom", f"neither the generic models nor the teacher beat the baseline's "
+                      f"{candidate.values['baseline']:.6g}; {best} comes nearest. A simpler baseline is needed")
+    candidate.reference = answers[best]
+    passed = sum(score > floor for score in scores.values())
+    candidate.difficulty = MeasuredDifficulty(
+        pass_rate=round(passed / len(scores), 4), gain=round((scores[best] - floor) / (1 - floor), 4), model=best)
 
 
-def score_answers(trial: Trial, answers: dict[str, bytes]) -> dict[str, float]:
-    """How far each answer gets to a perfect score, by evaluate.py; one that it refuses gets nowhere."""
-    place_files({f"solutions/{name}.csv": answer for name, answer in answers.items()}, trial.bench, replace=True)
-    ran = try_evaluation(trial, {name: Run(f"solutions/{name}.csv") for name in answers})
-    return {name: way_to_perfect(trial, read_value(trial, said)) if said.exit_code == 0 else -math.inf
-            for name, said in ran.items()}
+def score_answers(candidate: Candidate, answers: dict[str, bytes]) -> dict[str, float]:
+    """The normalised score of each answer by evaluate.py; minus infinity for one that it refuses."""
+    files = {f"solutions/{name}.csv": answer for name, answer in answers.items()}
+    place_files(files, candidate.evaluation_folder, replace=True)
+    outcomes = run_evaluations(candidate, {name: EvaluationRun(f"solutions/{name}.csv") for name in answers})
+    return {name: normalise(candidate, read_value(candidate, outcome)) if outcome.exit_code == 0 else -math.inf
+            for name, outcome in outcomes.items()}
 
 
-def measure_scores(trial: Trial) -> None:
+def measure_scores(candidate: Candidate) -> None:
     """The scores that the task will carry, on the halves of the rows that an agent's submissions are scored on."""
-    answers = {"trivial": trial.submissions["trivial"], "baseline": trial.submissions["baseline"],
-               "reference": trial.reference}
+    answers = {"trivial": candidate.submissions["trivial"], "baseline": candidate.submissions["baseline"],
+               "reference": candidate.reference}
     parts: list[tuple[str, Part]] = [("trivial", "private"), ("baseline", "public"), ("baseline", "private"),
                                      ("reference", "private")]
-    ran = try_evaluation(trial, {f"{name}_{part}": lay_out_part(trial, name, answers[name], part)
+    outcomes = run_evaluations(candidate, {f"{name}_{part}": lay_out_part(candidate, name, answers[name], part)
                                  for name, part in parts})
     for name, part in parts:
-        said = ran[f"{name}_{part}"]
-        if said.exit_code != 0:
-            raise Refused("not_scored", f"the {name} submission gets no score on the {part} rows: {said.output}")
-    values = {name: read_value(trial, said) for name, said in ran.items()}
-    trial.scores = Scores(trivial=values["trivial_private"], baseline_public=values["baseline_public"],
+        outcome = outcomes[f"{name}_{part}"]
+        if outcome.exit_code != 0:
+            raise GateRefusal("not_scored", f"the {name} submission gets no score on the {part} rows: {outcome.output}")
+    values = {name: read_value(candidate, outcome) for name, outcome in outcomes.items()}
+    candidate.scores = Scores(trivial=values["trivial_private"], baseline_public=values["baseline_public"],
                           baseline_private=values["baseline_private"], reference=values["reference_private"],
-                          perfect=trial.perfect)
+                          perfect=candidate.perfect)
 
 
-def read_value(trial: Trial, result: Ran) -> float:
-    """evaluate.py's number for a submission. Raises Refused when it failed or printed anything else."""
-    require_success("evaluate", result, trial.time_limit_s)
+def read_value(candidate: Candidate, result: EvaluationOutcome) -> float:
+    """evaluate.py's number for a submission. Raises GateRefusal when it failed or printed anything else."""
+    require_success("evaluate", result, candidate.time_limit_s)
     try:
         metrics = json.loads(result.output)
     except (ValueError, RecursionError):
         metrics = None
     if not isinstance(metrics, dict):
-        raise Refused("evaluate_output", f"evaluate.py has to print one JSON object and nothing else; it printed:\n"
+        raise GateRefusal("evaluate_output", f"evaluate.py has to print one JSON object and nothing else; it printed:\n"
                       f"{result.output}")
-    value = metrics.get(trial.proposal.metric)
-    if list(metrics) != [trial.proposal.metric] or isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise Refused("wrong_metric", f"evaluate.py has to print the key {trial.proposal.metric!r} with a number; it "
-                      f"printed {result.output.strip()}")
+    value = metrics.get(candidate.proposal.metric)
+    if list(metrics) != [candidate.proposal.metric] or isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise GateRefusal(
+            "wrong_metric", f"evaluate.py has to print the key {candidate.proposal.metric!r} with a number; it printed "
+            f"{result.output.strip()}")
     return float(value)
 
 
-def require_success(script: str, result: Result | Ran, limit_s: float) -> None:
+def require_success(script: str, result: Result | EvaluationOutcome, limit_s: float) -> None:
     if result.timed_out:
-        raise Refused(f"{script}_timeout", f"{script}.py timed out after {limit_s:g} seconds. Its output:\n"
+        raise GateRefusal(f"{script}_timeout", f"{script}.py timed out after {limit_s:g} seconds. Its output:\n"
                       f"{result.output}")
     if result.exit_code != 0:
-        raise Refused(f"{script}_failed", f"{script}.py ended with exit code {result.exit_code}. Its output:\n"
+        raise GateRefusal(f"{script}_failed", f"{script}.py ended with exit code {result.exit_code}. Its output:\n"
                       f"{result.output}")
 
 
-def way_to_perfect(trial: Trial, value: float) -> float:
-    """How far a score is from the trivial one (0) to the perfect one (1)."""
-    return -math.inf if math.isnan(value) else share_of_way(value, trial.values["trivial"], trial.perfect)
+def normalise(candidate: Candidate, value: float) -> float:
+    """A score on the scale from the trivial one (0) to the perfect one (1); minus infinity for NaN."""
+    return -math.inf if math.isnan(value) else share_of_way(value, candidate.values["trivial"], candidate.perfect)
 
 
-GATES: tuple[tuple[str, Callable[[Trial], None]], ...] = (
+GATES: tuple[tuple[str, Callable[[Candidate], None]], ...] = (
     ("leaks", check_leaks),
-    ("static", lambda trial: check_static(trial.code)),
+    ("static", lambda candidate: check_static(candidate.code)),
     ("schema", check_schema),
     ("baseline", check_baseline),
     ("evaluate", check_evaluation),
@@ -233,13 +228,13 @@ GATES: tuple[tuple[str, Callable[[Trial], None]], ...] = (
 )
 
 
-def run_gates(trial: Trial) -> list[Verdict]:
+def run_gates(candidate: Candidate) -> list[Verdict]:
     """The verdicts up to the first gate that refuses. Raises SandboxError when no sandbox can be started."""
     verdicts: list[Verdict] = []
     for name, gate in GATES:
         try:
-            gate(trial)
-        except Refused as refusal:
+            gate(candidate)
+        except GateRefusal as refusal:
             return [*verdicts, Verdict(gate=name, reason=refusal.reason, evidence=clean_evidence(refusal.evidence),
                                        final=refusal.final)]
         verdicts.append(Verdict(gate=name))

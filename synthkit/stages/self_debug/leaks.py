@@ -22,11 +22,11 @@ Reason = Literal["leak_feature", "leak_id", "leak_order", "leak_duplicates"]
 
 @dataclass(frozen=True)
 class Leak:
-    """A shortcut and how far it gets: 0 is the trivial score, 1 the perfect one."""
+    """A shortcut and what it scores: 0 is the trivial score, 1 the perfect one."""
 
     reason: Reason
     detail: str
-    way: float
+    normalised_score: float
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def find_leak(table: Table, metric: Metric, threshold: float) -> Leak | None:
     floor = metric.compute(labels.test, np.full(len(labels.test), labels.trivial))
     leaks = [Leak(reason, detail, share_of_way(metric.compute(labels.test, guess), floor, metric.perfect))
              for reason, detail, guess in try_shortcuts(table, labels)]
-    worst = max(leaks, key=lambda leak: leak.way, default=None)
-    return worst if worst and worst.way >= threshold else None
+    worst = max(leaks, key=lambda leak: leak.normalised_score, default=None)
+    return worst if worst and worst.normalised_score >= threshold else None
 
 
 def encode_labels(table: Table) -> Labels:

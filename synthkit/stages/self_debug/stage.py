@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic import BaseModel
-
 from synthkit.core.errors import StageError
 from synthkit.core.executor import raise_if_stopped
 from synthkit.core.files import append_record, read_records, write_records
@@ -20,56 +18,20 @@ from synthkit.core.stage import Stage, under_lock
 from synthkit.core.worklist import Worklist, check_owed, count_owed
 from synthkit.gym.task import Task, list_tasks
 from synthkit.gym.task.config import Origin
+from synthkit.records import Attempt, Draft, Proposal, RefusedTask, Verified
+from synthkit.stages.common.funnel import Funnel, count_reasons
 from synthkit.stages.common.origins import build_origin
-from synthkit.stages.common.refusals import count_reasons
-from synthkit.stages.common.task_writer import Draft, build_meta, write_draft
-from synthkit.stages.datasets.proposing import Proposal
+from synthkit.stages.common.task_writer import build_meta, write_draft
 from synthkit.stages.self_debug.attempts import (
-    Attempt,
-    Job,
-    Shop,
+    Debugging,
+    DebugJob,
     build_repair_prompt,
+    check_code,
     flatten,
     is_spent,
     next_attempt,
-    try_code,
 )
-from synthkit.stages.self_debug.candidate import Difficulty, Scores
 from synthkit.stages.self_debug.gates import GATES
-
-
-class Verified(BaseModel):
-    """A task that passed every gate; its files lie in tasks/, an MLGym root."""
-
-    task_id: str
-    topic_id: str
-    title: str
-    area: str
-    difficulty: str
-    dataset_id: str
-    target: str
-    task_kind: str
-    metric: str
-    direction: str
-    attempts: int
-    saved: bool
-    code_hash: str
-    scores: Scores
-    solved: Difficulty
-
-
-class Rejected(BaseModel):
-    """A task that no try could make pass; gate, reason and evidence are the last try's.
-
-    The gate is empty where it was no gate that refused: `kit_fault`, `sandbox_died`.
-    """
-
-    task_id: str
-    title: str
-    attempts: int
-    gate: str
-    reason: str
-    evidence: str
 
 
 def params_of(stage: Stage) -> SelfDebugParams:
@@ -82,19 +44,19 @@ def load_inputs(stage: Stage) -> list[Draft]:
     return read_records(stage.input("03_codegen") / "drafts.jsonl", Draft)
 
 
-def load_jobs(stage: Stage) -> list[Job]:
+def load_jobs(stage: Stage) -> list[DebugJob]:
     proposals = read_records(stage.input("02_datasets") / "proposals.jsonl", Proposal)
     by_id = {proposal.task_id: proposal for proposal in proposals}
     past: dict[str, list[Attempt]] = {}
     for attempt in read_attempts(stage):
         past.setdefault(attempt.task_id, []).append(attempt)
-    return [Job(by_id[draft.task_id], draft, tuple(past.get(draft.task_id, ()))) for draft in load_inputs(stage)]
+    return [DebugJob(by_id[draft.task_id], draft, tuple(past.get(draft.task_id, ()))) for draft in load_inputs(stage)]
 
 
 @contextmanager
-def open_shop(stage: Stage) -> Iterator[Shop]:
+def open_debugging(stage: Stage) -> Iterator[Debugging]:
     params = params_of(stage)
-    yield Shop(stage, params, stage.open_chat(params.teacher), stage.input("02_datasets") / "data")
+    yield Debugging(stage, params, stage.open_chat(params.teacher), stage.input("02_datasets") / "data")
 
 
 def show_prompt(stage: Stage, draft: Draft) -> list[dict[str, str]]:
@@ -109,14 +71,14 @@ def show_prompt(stage: Stage, draft: Draft) -> list[dict[str, str]]:
 
 @under_lock
 def preview(stage: Stage, n: int = 2) -> list[dict[str, Any]]:
-    """The first try at the first `n` drafts, as rows, nothing recorded."""
-    with open_shop(stage) as shop:
-        return [flatten(try_code(shop, job, job.draft.code, "draft", 1)) for job in load_jobs(stage)[:n]]
+    """The first attempt at the first `n` drafts, as rows, nothing recorded."""
+    with open_debugging(stage) as context:
+        return [flatten(check_code(context, job, job.draft.code, "draft", 1)) for job in load_jobs(stage)[:n]]
 
 
 @under_lock
 def run(stage: Stage, progress: Progress | None = None) -> list[Verified]:
-    """Bring each draft through the gates, or discard it after `max_tries`; every attempt is kept. Resumable."""
+    """Bring each draft through the gates, or refuse it after `max_attempts`; every attempt is kept. Resumable."""
     jobs = sorted(load_jobs(stage), key=name_job)
     work = list_work(stage)
     with show_progress(progress, len(jobs)) as advance:
@@ -127,83 +89,86 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Verified]:
     return read_verified(stage)
 
 
-def list_work(stage: Stage) -> Worklist[Job, Shop]:
-    return Worklist(stage, {Verified: "verified.jsonl", Rejected: "rejected.jsonl"}, name_job, lambda row: row.task_id,
-                    refuse, open_shop, debug_task,
+def list_work(stage: Stage) -> Worklist[DebugJob, Debugging]:
+    return Worklist(stage, {Verified: "verified.jsonl", RefusedTask: "refused.jsonl"}, name_job,
+                    lambda row: row.task_id, refuse, open_debugging, debug_task,
                     lambda stage, job: [stage.input("02_datasets") / "data" / job.draft.task_id])
 
 
-def name_job(job: Job) -> str:
+def name_job(job: DebugJob) -> str:
     return job.draft.task_id
 
 
-def refuse(job: Job, reason: str, detail: str) -> Rejected:
-    return Rejected(task_id=job.draft.task_id, title=job.draft.title, attempts=len(job.past), gate="", reason=reason,
+def refuse(job: DebugJob, reason: str, detail: str) -> RefusedTask:
+    return RefusedTask(task_id=job.draft.task_id, title=job.draft.title, attempts=len(job.past), gate="", reason=reason,
                     evidence=detail)
 
 
-def debug_task(shop: Shop, job: Job) -> Verified | Rejected:
-    """Try, repair or restart until the gates are passed or the tries are used up."""
+def debug_task(context: Debugging, job: DebugJob) -> Verified | RefusedTask:
+    """Repair or restart until the gates are passed or the attempts are used up."""
     attempts = list(job.past)
     while not attempts or attempts[-1].gate:
-        if attempts and is_spent(shop.params, attempts):
-            return discard(job, attempts)
-        attempts.append(next_attempt(shop, job, attempts))
-        append_record(shop.stage.dir / "attempts.jsonl", attempts[-1])
+        if attempts and is_spent(context.params, attempts):
+            return give_up(job, attempts)
+        attempts.append(next_attempt(context, job, attempts))
+        append_record(context.stage.dir / "attempts.jsonl", attempts[-1])
         raise_if_stopped()
-    return publish(shop, job, attempts)
+    return publish(context, job, attempts)
 
 
-def publish(shop: Shop, job: Job, attempts: list[Attempt]) -> Verified:
+def publish(context: Debugging, job: DebugJob, attempts: list[Attempt]) -> Verified:
     """Write the verified task with its scores into this stage's MLGym root."""
     proposal, last = job.proposal, attempts[-1]
-    scores, solved = last.scores, last.difficulty
-    assert scores is not None and solved is not None, "an attempt that passed has scores"
+    scores, measured = last.scores, last.difficulty
+    assert scores is not None and measured is not None, "an attempt that passed has scores"
     meta = build_meta(proposal)
     meta = meta.model_copy(update={
         "trivial_score": scores.trivial, "baseline_public": scores.baseline_public,
         "baseline_private": scores.baseline_private, "reference_score": scores.reference,
-        "perfect_score": scores.perfect, "reference_model": solved.model, "solve_share": solved.share,
-        "solve_gain": solved.gain, "gates": [verdict.gate for verdict in last.verdicts],
+        "perfect_score": scores.perfect, "reference_model": measured.model, "solver_pass_rate": measured.pass_rate,
+        "solver_gain": measured.gain, "gates": [verdict.gate for verdict in last.verdicts],
         "attempts": [f"{attempt.how}: {attempt.gate or 'passed'} {attempt.reason or ''}".strip()
                      for attempt in attempts],
-        "origin": meta.origin | {"03_codegen": job.draft.origin, "04_self_debug": add_up(shop, attempts)},
+        "origin": meta.origin | {"03_codegen": job.draft.origin, "04_self_debug": add_up(context, attempts)},
     })
-    write_draft(shop.stage.dir / "tasks", proposal, last.code, shop.data / proposal.task_id,
+    write_draft(context.stage.dir / "tasks", proposal, last.code, context.data / proposal.task_id,
                 job.draft.time_limit_s, meta, last.solution)
     return Verified(
         task_id=proposal.task_id, topic_id=proposal.topic_id, title=proposal.title, area=proposal.area,
         difficulty=proposal.difficulty, dataset_id=proposal.dataset.id, target=proposal.target,
         task_kind=proposal.task_kind, metric=proposal.metric, direction=proposal.direction, attempts=len(attempts),
-        saved=len(attempts) > 1, code_hash=last.code_hash, scores=scores, solved=solved,
+        saved=len(attempts) > 1, code_hash=last.code_hash, scores=scores, measured=measured,
     )
 
 
-def add_up(shop: Shop, attempts: list[Attempt]) -> Origin:
-    """What all tries after the draft were made from."""
-    origin = build_origin(shop.stage, shop.client, [])
+def add_up(context: Debugging, attempts: list[Attempt]) -> Origin:
+    """What all attempts after the draft were made from."""
+    origin = build_origin(context.stage, context.client, [])
     return origin.model_copy(update={
         "tokens_in": sum(attempt.tokens_in for attempt in attempts),
         "tokens_out": sum(attempt.tokens_out for attempt in attempts),
         "usd": round(sum(attempt.usd for attempt in attempts), 6)})
 
 
-def discard(job: Job, attempts: list[Attempt]) -> Rejected:
+def give_up(job: DebugJob, attempts: list[Attempt]) -> RefusedTask:
     last = attempts[-1]
-    return Rejected(task_id=job.draft.task_id, title=job.draft.title, attempts=len(attempts), gate=str(last.gate),
+    return RefusedTask(task_id=job.draft.task_id, title=job.draft.title, attempts=len(attempts), gate=str(last.gate),
                     reason=str(last.reason), evidence=last.evidence)
 
 
 def load_attempts(stage: Stage) -> list[dict[str, Any]]:
-    """Every try as a plain row: task_id, try (from 1), how, gate (None when it passed), reason, evidence, code_hash."""
+    """Every attempt as a plain row: task_id, attempt (from 1), how, gate, reason, evidence, code_hash.
+
+    `gate` is None where it passed.
+    """
     return [flatten(attempt) for attempt in read_attempts(stage)]
 
 
 def load_verified(stage: Stage) -> list[dict[str, Any]]:
-    """The verified tasks with their difficulty: the share of the generic models that beat the baseline, what the best
-    of them gained of the way from there to a perfect score, and which one it was."""
+    """The verified tasks with their measured difficulty, as plain rows; see records.MeasuredDifficulty."""
     return [row.model_dump(include={"task_id", "dataset_id", "metric", "attempts"})
-            | {"solve_share": row.solved.share, "solve_gain": row.solved.gain, "best_model": row.solved.model}
+            | {"solver_pass_rate": row.measured.pass_rate, "solver_gain": row.measured.gain,
+               "best_model": row.measured.model}
             for row in read_verified(stage)]
 
 
@@ -215,26 +180,27 @@ def read_verified(stage: Stage) -> list[Verified]:
     return read_records(stage.dir / "verified.jsonl", Verified)
 
 
-def read_rejected(stage: Stage) -> list[Rejected]:
-    return read_records(stage.dir / "rejected.jsonl", Rejected)
+def read_refused(stage: Stage) -> list[RefusedTask]:
+    return read_records(stage.dir / "refused.jsonl", RefusedTask)
 
 
-def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
-    """(drafts, verified, lost by the reason of the last try, owed by reason): the last three add up to the first."""
-    return len(load_inputs(stage)), len(read_verified(stage)), count_reasons(read_rejected(stage)), count_owed(stage)
+def funnel(stage: Stage) -> Funnel:
+    """Drafts, verified tasks, those refused by the reason of their last attempt, and owed."""
+    return Funnel(len(load_inputs(stage)), len(read_verified(stage)), count_reasons(read_refused(stage)),
+                  count_owed(stage))
 
 
 def count_gates(stage: Stage) -> list[dict[str, Any]]:
-    """What each gate refused, in their order: tries, of these repaired later, tasks lost there, and what repair cost.
+    """What each gate refused, in their order: attempts, of these repaired later, tasks refused, and what repair cost.
 
     Tokens and USD are those of the requests that followed a refusal by the gate.
     """
-    rows = {name: {"gate": name, "failed": 0, "repaired": 0, "lost": 0, "tokens": 0, "usd": 0.0}
+    rows = {name: {"gate": name, "failed": 0, "repaired": 0, "refused": 0, "tokens": 0, "usd": 0.0}
             for name in [*(name for name, _ in GATES), "reply"]}
-    tries: dict[str, list[Attempt]] = {}
+    by_task: dict[str, list[Attempt]] = {}
     for attempt in sorted(read_attempts(stage), key=lambda attempt: attempt.number):
-        tries.setdefault(attempt.task_id, []).append(attempt)
-    for attempts in tries.values():
+        by_task.setdefault(attempt.task_id, []).append(attempt)
+    for attempts in by_task.values():
         saved = attempts[-1].gate is None
         for attempt, after in zip(attempts, [*attempts[1:], None], strict=True):
             if attempt.gate is None:
@@ -242,7 +208,7 @@ def count_gates(stage: Stage) -> list[dict[str, Any]]:
             row = rows[attempt.gate]
             row["failed"] += 1
             row["repaired"] += saved
-            row["lost"] += after is None
+            row["refused"] += after is None
             row["tokens"] += after.tokens_in + after.tokens_out if after else 0
             row["usd"] += after.usd if after else 0.0
     return [row for row in rows.values() if row["failed"]]
@@ -250,13 +216,7 @@ def count_gates(stage: Stage) -> list[dict[str, Any]]:
 
 def check(stage: Stage) -> None:
     """Each draft has one outcome, and each verified task loads, carries its scores and hides its answers."""
-    requested, kept, lost, owed = funnel(stage)
-    if not kept:
-        raise StageError(f"04_self_debug: no task passed the gates; lost: {lost}",
-                         "look at 04_self_debug/attempts.jsonl")
-    if kept + sum(lost.values()) + sum(owed.values()) != requested:
-        raise StageError(f"04_self_debug: {requested} drafts, but {kept} verified and {sum(lost.values())} rejected",
-                         "run the stage again")
+    funnel(stage).check(stage, "no task passed the gates", "look at 04_self_debug/attempts.jsonl")
     root = stage.dir / "tasks"
     if list_tasks(root) != sorted(row.task_id for row in read_verified(stage)):
         raise StageError("04_self_debug: tasks/ does not hold the verified tasks", "set resume to never and run again")
@@ -271,8 +231,7 @@ def check(stage: Stage) -> None:
 def finish(stage: Stage) -> dict[str, Any]:
     """Write the completion record: tasks saved by the loop, and how often each gate refused."""
     verified = read_verified(stage)
-    refused = Counter(attempt.gate for attempt in read_attempts(stage) if attempt.gate)
+    by_gate = Counter(attempt.gate for attempt in read_attempts(stage) if attempt.gate)
     metrics = {"saved": sum(row.saved for row in verified), "datasets": len({row.dataset_id for row in verified}),
-               "attempts": len(read_attempts(stage)), "refused_by_gate": dict(sorted(refused.items()))}
-    requested, kept, lost, owed = funnel(stage)
-    return stage.finish(requested, kept, lost, metrics, owed=owed)
+               "attempts": len(read_attempts(stage)), "refused_by_gate": dict(sorted(by_gate.items()))}
+    return funnel(stage).finish(stage, metrics)

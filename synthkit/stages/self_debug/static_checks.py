@@ -5,7 +5,7 @@ import re
 import sys
 import threading
 
-from synthkit.stages.common.forms import TaskCode
+from synthkit.records import TaskCode
 
 LIBRARIES = frozenset({"numpy", "pandas", "scipy", "sklearn", "PIL"})
 NETWORK = frozenset({"socket", "ssl", "urllib", "http", "ftplib", "smtplib", "xmlrpc", "asyncio", "socketserver"})
@@ -14,10 +14,10 @@ ANSWERS = "answers.csv"
 _parsing = threading.Lock()
 
 
-class Refused(Exception):
-    """A gate's no: a typed reason, and the evidence that the teacher is shown.
+class GateRefusal(Exception):
+    """A gate refuses a candidate: a typed reason, and the evidence that the teacher is shown.
 
-    `final`: it lies in the data, so no other code for the same task could pass.
+    `final` says that the fault lies in the data, so that no other code for the same task could pass.
     """
 
     def __init__(self, reason: str, evidence: str, *, final: bool = False):
@@ -26,9 +26,9 @@ class Refused(Exception):
 
 
 def check_static(code: TaskCode) -> None:
-    """Raises Refused with no_evaluation, syntax_error, forbidden_import, absolute_path, reads_labels or braces."""
+    """Raises GateRefusal with no_evaluation, syntax_error, forbidden_import, absolute_path, reads_labels or braces."""
     if not code.evaluate_py.strip():
-        raise Refused("no_evaluation", "evaluate_py is empty")
+        raise GateRefusal("no_evaluation", "evaluate_py is empty")
     check_script("baseline.py", code.baseline_py)
     check_script("evaluate.py", code.evaluate_py)
     check_braces(code.description)
@@ -39,7 +39,7 @@ def check_script(name: str, source: str) -> None:
     check_imports(name, tree)
     check_texts(name, tree)
     if ANSWERS in source and name != "evaluate.py":
-        raise Refused("reads_labels", f"{name} names {ANSWERS}, which holds the test labels and is not there "
+        raise GateRefusal("reads_labels", f"{name} names {ANSWERS}, which holds the test labels and is not there "
                       "for a solver")
 
 
@@ -51,7 +51,7 @@ def parse_script(name: str, source: str) -> ast.Module:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         shown = source.splitlines()[line - 1].strip() if line and line <= len(source.splitlines()) else ""
-        raise Refused("syntax_error", f"{name}, line {line}: {type(error).__name__}: "
+        raise GateRefusal("syntax_error", f"{name}, line {line}: {type(error).__name__}: "
                       f"{getattr(error, 'msg', error)}\n{shown}") from error
 
 
@@ -64,13 +64,13 @@ def check_imports(name: str, tree: ast.Module) -> None:
         for root in (module.partition(".")[0] for module in modules):
             if root in NETWORK or root not in LIBRARIES | sys.stdlib_module_names:
                 allowed = f"allowed are the standard library without network, {', '.join(sorted(LIBRARIES))}"
-                raise Refused("forbidden_import", f"{name}, line {node.lineno}: import of {root or '.'}; {allowed}")
+                raise GateRefusal("forbidden_import", f"{name}, line {node.lineno}: import of {root or '.'}; {allowed}")
 
 
 def check_texts(name: str, tree: ast.Module) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and ABSOLUTE.match(node.value):
-            raise Refused("absolute_path", f"{name}, line {node.lineno}: the absolute path {node.value!r}; "
+            raise GateRefusal("absolute_path", f"{name}, line {node.lineno}: the absolute path {node.value!r}; "
                           "paths are relative to the task's folder")
 
 
@@ -79,5 +79,5 @@ def check_braces(description: str) -> None:
     try:
         description.format(dataset_docs="")
     except (LookupError, ValueError, AttributeError) as error:
-        raise Refused("braces", "description: unescaped braces; str.format fails with "
+        raise GateRefusal("braces", "description: unescaped braces; str.format fails with "
                       f"{type(error).__name__}: {error}. Write literal braces twice: {{{{ }}}}") from error

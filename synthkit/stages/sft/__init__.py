@@ -1,10 +1,8 @@
 """Stage 06: the student, fine-tuned on the kept trajectories."""
 
+from synthkit.stages.sft.examples import encode, show_row
 from synthkit.stages.sft.stage import (
-    Row,
-    as_messages,
     check,
-    encode,
     finish,
     funnel,
     load_inputs,
@@ -13,8 +11,7 @@ from synthkit.stages.sft.stage import (
     read_log,
     run,
     show_prompt,
-    show_row,
 )
 
-__all__ = ["Row", "as_messages", "check", "encode", "finish", "funnel", "load_inputs", "prepare_student", "preview",
-           "read_log", "run", "show_prompt", "show_row"]
+__all__ = ["check", "encode", "finish", "funnel", "load_inputs", "prepare_student", "preview", "read_log", "run",
+           "show_prompt", "show_row"]

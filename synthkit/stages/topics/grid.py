@@ -8,23 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthkit.core.errors import StageError
 from synthkit.core.stage import find_root
+from synthkit.records import Cell
 from synthkit.stages.common.seeds import derive_seed
 
 
-class Cell(BaseModel):
-    """One combination that a topic is asked for."""
-
-    area: str
-    modality: str
-    task_type: str
-    difficulty: str
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        return self.area, self.modality, self.task_type, self.difficulty
-
-
 class Area(BaseModel):
+    """What belongs to one area of the grid."""
+
     model_config = ConfigDict(extra="forbid")
 
     modalities: list[str] = Field(min_length=1)

@@ -1,8 +1,8 @@
 """Stage 01: sample machine-learning topics from the teacher, evenly over a grid, without near-duplicates.
 
 Source: paper, stage 1 (about 1,000 topics); its prompt, its duplicate control and its temperature are not disclosed.
-What was asked and answered lies in batches.jsonl; topics and rejections follow from it, so an interrupted run gives the
-same files as an uninterrupted one. Its items are requests: one that is owed ends the sampling with its round, since
+What was asked and answered lies in batches.jsonl; topics and refused ideas follow from it, so an interrupted run gives
+the same files as an uninterrupted one. Its items are requests: one that is owed ends the sampling with its round, since
 later requests depend on what it brings.
 """
 
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import BaseModel
 
 from synthkit.core.errors import StageError
 from synthkit.core.files import read_records, write_records
@@ -19,12 +21,20 @@ from synthkit.core.progress import Progress, show_progress
 from synthkit.core.prompts import render_messages
 from synthkit.core.stage import Stage, under_lock
 from synthkit.core.worklist import Worklist, count_owed
+from synthkit.records import Batch, Cell, Topic, TopicIdea
+from synthkit.stages.common.funnel import Funnel
 from synthkit.stages.common.seeds import derive_random, derive_seed
-from synthkit.stages.topics.grid import Cell, Grid, deal_cells, read_grid
-from synthkit.stages.topics.pool import Batch, Harvest, Topic, TopicBatch, collect
+from synthkit.stages.topics.grid import Grid, deal_cells, read_grid
+from synthkit.stages.topics.pool import TopicPool
 
 ROUNDS = 8  # Requests of a round go out together; they see what the rounds before found, so there must be several.
 SHOWN = 80  # Titles that a request shows as taken.
+
+
+class TopicBatch(BaseModel):
+    """The form of one reply."""
+
+    topics: list[TopicIdea]
 
 
 def params_of(stage: Stage) -> TopicsParams:
@@ -54,13 +64,13 @@ def show_prompt(stage: Stage) -> list[dict[str, str]]:
 @under_lock
 def preview(stage: Stage) -> list[dict[str, Any]]:
     """What comes of the first request, as rows, nothing recorded; the full run then has the reply for nothing."""
-    with open_asking(stage) as asking:
-        batch = ask_batch(asking, plan_first(stage))
-    return [topic.model_dump() for topic in collect([batch], params_of(stage).similarity, Harvest()).topics]
+    with open_asking(stage) as context:
+        batch = ask_batch(context, plan_first(stage))
+    return [topic.model_dump() for topic in fill_pool(stage, [batch]).topics]
 
 
 def plan_first(stage: Stage) -> Batch:
-    return plan_round(stage, read_grid(params_of(stage).grid), [], Harvest())[0]
+    return plan_round(stage, read_grid(params_of(stage).grid), [], TopicPool())[0]
 
 
 @dataclass(frozen=True)
@@ -81,16 +91,16 @@ def open_asking(stage: Stage, taken: list[str] | None = None) -> Iterator[Asking
 def run(stage: Stage, progress: Progress | None = None) -> list[Topic]:
     """Ask until there are `n_topics`, or `max_idle_batches` in a row brought nothing new. Resumable at any point."""
     batches: list[Batch] = []
-    harvest = Harvest()
+    pool = TopicPool()
     with show_progress(progress, params_of(stage).n_topics) as advance:
-        for _ in sample_topics(stage, batches, harvest):
+        for _ in sample_topics(stage, batches, pool):
             advance(1)
     list_work(stage, []).rewrite(batches)
-    write_records(stage.dir / "topics.jsonl", harvest.topics)
-    write_records(stage.dir / "rejected.jsonl", harvest.rejected)
-    requested, _, _, owed = count_outcomes(stage, harvest)
-    stage.check_owed(requested, owed)
-    return harvest.topics
+    write_records(stage.dir / "topics.jsonl", pool.topics)
+    write_records(stage.dir / "refused.jsonl", pool.refused_ideas)
+    outcomes = count_outcomes(stage, pool)
+    stage.check_owed(outcomes.requested, outcomes.owed)
+    return pool.topics
 
 
 def list_work(stage: Stage, taken: list[str]) -> Worklist[Batch, Asking]:
@@ -103,34 +113,34 @@ def name_batch(batch: Batch) -> str:
 
 
 def refuse(batch: Batch, reason: str, detail: str) -> Batch:
-    """A request that brought nothing: its cells count as lost for this reason."""
+    """A request that brought nothing: its cells count as refused for this reason."""
     return batch.model_copy(update={"reason": reason, "detail": detail})
 
 
-def sample_topics(stage: Stage, batches: list[Batch], harvest: Harvest) -> Iterator[Topic]:
-    """Round by round, fill `batches` and `harvest`; yields each topic that was kept.
+def sample_topics(stage: Stage, batches: list[Batch], pool: TopicPool) -> Iterator[Topic]:
+    """Round by round, fill `batches` and `pool`; yields each topic that was kept.
 
     What batches.jsonl holds is not asked again. Ends with a round that leaves a request owed.
     """
     params, grid = params_of(stage), read_grid(params_of(stage).grid)
-    while len(harvest.topics) < params.n_topics and harvest.idle < params.max_idle_batches:
-        planned = plan_round(stage, grid, batches, harvest)
-        work = list_work(stage, [topic.title for topic in harvest.topics])
+    while len(pool.topics) < params.n_topics and pool.idle < params.max_idle_batches:
+        planned = plan_round(stage, grid, batches, pool)
+        work = list_work(stage, [topic.title for topic in pool.topics])
         known = {int(key): batch for key, batch in work.work_off(planned, params.teacher.concurrency).items()}
         check_same_cells(planned, known)
-        before = len(harvest.topics)
+        before = len(pool.topics)
         answered = [known[batch.number] for batch in planned if batch.number in known]
         batches += answered
-        collect(answered, params.similarity, harvest)
-        yield from harvest.topics[before:]
+        pool.add_batches(answered, params.similarity)
+        yield from pool.topics[before:]
         if len(answered) < len(planned):
             return
 
 
-def plan_round(stage: Stage, grid: Grid, batches: list[Batch], harvest: Harvest) -> list[Batch]:
+def plan_round(stage: Stage, grid: Grid, batches: list[Batch], pool: TopicPool) -> list[Batch]:
     """The next requests, numbered from 1, with the cells whose area was asked for least."""
     params = params_of(stage)
-    missing = params.n_topics - len(harvest.topics)
+    missing = params.n_topics - len(pool.topics)
     at_once = max(1, params.n_topics // (ROUNDS * params.batch_size))
     asked = [cell for batch in batches for cell in batch.cells]
     cells = deal_cells(grid, asked, min(missing, at_once * params.batch_size), stage.seed)
@@ -138,10 +148,10 @@ def plan_round(stage: Stage, grid: Grid, batches: list[Batch], harvest: Harvest)
     return [Batch(number=len(batches) + 1 + k, cells=chunk) for k, chunk in enumerate(chunks)]
 
 
-def ask_batch(asking: Asking, batch: Batch) -> Batch:
+def ask_batch(context: Asking, batch: Batch) -> Batch:
     """One request. Raises ReplyError for a reply that cannot be used."""
-    stage, messages = asking.stage, build_prompt(asking.stage, batch, asking.taken)
-    reply, _ = asking.client.ask(messages, TopicBatch, sample=batch.number,
+    stage, messages = context.stage, build_prompt(context.stage, batch, context.taken)
+    reply, _ = context.client.ask(messages, TopicBatch, sample=batch.number,
                                  seed=derive_seed(stage.seed, "topics", batch.number))
     return batch.model_copy(update={"ideas": reply.topics[:len(batch.cells)]})
 
@@ -166,24 +176,32 @@ def read_batches(stage: Stage) -> list[Batch]:
     return read_records(stage.dir / "batches.jsonl", Batch)
 
 
-def harvest_of(stage: Stage) -> Harvest:
-    return collect(read_batches(stage), params_of(stage).similarity, Harvest())
+def read_pool(stage: Stage) -> TopicPool:
+    """The pool that the recorded batches fill."""
+    return fill_pool(stage, read_batches(stage))
 
 
-def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
-    """(topics asked for, kept, lost by reason, owed by reason): kept, lost and owed add up to the first.
+def fill_pool(stage: Stage, batches: list[Batch]) -> TopicPool:
+    """A pool of these batches, with the similarity that the parameters set."""
+    pool = TopicPool()
+    pool.add_batches(batches, params_of(stage).similarity)
+    return pool
+
+
+def funnel(stage: Stage) -> Funnel:
+    """Topics asked for, kept, refused and owed.
 
     A request that is owed ends the sampling, so all topics that are missing then are owed for its reason.
     """
-    return count_outcomes(stage, harvest_of(stage))
+    return count_outcomes(stage, read_pool(stage))
 
 
-def count_outcomes(stage: Stage, harvest: Harvest) -> tuple[int, int, dict[str, int], dict[str, int]]:
-    """The funnel of a harvest that is at hand: to compare all topics again takes long when there are many."""
+def count_outcomes(stage: Stage, pool: TopicPool) -> Funnel:
+    """The funnel of a pool that is at hand: to compare all topics again takes long when there are many."""
     reasons = count_owed(stage)
-    missing = max(0, params_of(stage).n_topics - len(harvest.topics))
+    missing = max(0, params_of(stage).n_topics - len(pool.topics))
     owed = {max(reasons, key=lambda reason: reasons[reason]): missing} if reasons and missing else {}
-    return harvest.requested + sum(owed.values()), len(harvest.topics), harvest.lost, owed
+    return Funnel(pool.requested + sum(owed.values()), len(pool.topics), pool.refused, owed)
 
 
 def check(stage: Stage) -> None:
@@ -194,7 +212,7 @@ def check(stage: Stage) -> None:
     for name in ("id", "title"):
         if len({getattr(topic, name) for topic in topics}) < len(topics):
             raise StageError(f"01_topics: two topics have the same {name}", "set resume to never and run again")
-    if topics != harvest_of(stage).topics:
+    if topics != read_pool(stage).topics:
         raise StageError("01_topics: topics.jsonl does not follow from batches.jsonl", "run the stage again")
 
 
@@ -204,9 +222,9 @@ def finish(stage: Stage) -> dict[str, Any]:
     areas: dict[str, int] = {}
     for topic in read_topics(stage):
         areas[topic.area] = areas.get(topic.area, 0) + 1
-    params, harvest = params_of(stage), harvest_of(stage)
-    requested, kept, lost, owed = count_outcomes(stage, harvest)
-    if kept < params.n_topics and harvest.idle < params.max_idle_batches and not owed:
-        raise StageError(f"01_topics: {kept} of {params.n_topics} topics, and not all was asked for yet",
+    params, pool = params_of(stage), read_pool(stage)
+    outcomes = count_outcomes(stage, pool)
+    if outcomes.kept < params.n_topics and pool.idle < params.max_idle_batches and not outcomes.owed:
+        raise StageError(f"01_topics: {outcomes.kept} of {params.n_topics} topics, and not all was asked for yet",
                          "run the stage to its end first")
-    return stage.finish(requested, kept, lost, {"areas": areas, "batches": len(read_batches(stage))}, owed=owed)
+    return outcomes.finish(stage, {"areas": areas, "batches": len(read_batches(stage))})

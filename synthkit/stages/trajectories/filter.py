@@ -1,13 +1,12 @@
-"""The records of stage 05, and its filter: which rollouts are worth learning from.
+"""The filter of stage 05: which rollouts are worth learning from.
 
 Source: paper, stage 5: kept with a successful submission and at most 48K tokens. The other reasons are ours.
 """
 
 from collections import Counter
 
-from pydantic import BaseModel
-
 from synthkit.core.params import TrajectoriesParams
+from synthkit.records import Rollout
 
 # What ends an episode so that its record teaches something wrong, whatever was handed in at that moment.
 BROKEN_ENDINGS = {"exit_format": "format_exit", "exit_context": "context_exit", "exit_api": "api_exit",
@@ -17,32 +16,6 @@ FAILED_ENDINGS = {"submission_not_found": "no_submission", "evaluation_format_er
                   "EvaluationTimeout": "evaluation_timeout", "skipped": "gave_up", "exit_forfeit": "gave_up"}
 
 
-class Rollout(BaseModel):
-    """One episode: `score` is on the private rows, `validated` the last score on the public ones.
-
-    `words` is a hash of the conversation, `reason` says why it was refused; `fault` why it could not be played.
-    """
-
-    id: str
-    task_id: str
-    rollout: int
-    seed: int
-    exit_status: str
-    steps: int
-    n_tokens: int
-    score: float | None
-    validated: float | None
-    baseline: float | None
-    better: bool
-    tokens_in: int
-    tokens_out: int
-    usd: float
-    words: str
-    fault: str | None = None
-    kept: bool = False
-    reason: str | None = None
-
-
 def judge_rollouts(rows: list[Rollout], params: TrajectoriesParams) -> list[Rollout]:
     """The filter: a pure function of all rollouts in their order."""
     seen: set[tuple[str, str]] = set()
@@ -50,12 +23,12 @@ def judge_rollouts(rows: list[Rollout], params: TrajectoriesParams) -> list[Roll
     judged = []
     for row in rows:
         reason = find_fault(row, params)
-        if reason is None and (row.task_id, row.words) in seen:
+        if reason is None and (row.task_id, row.conversation_hash) in seen:
             reason = "duplicate"
         if reason is None and params.max_kept_per_task and taken[row.task_id] >= params.max_kept_per_task:
             reason = "over_cap"
         if reason is None:
-            seen.add((row.task_id, row.words))
+            seen.add((row.task_id, row.conversation_hash))
             taken[row.task_id] += 1
         judged.append(row.model_copy(update={"kept": reason is None, "reason": reason}))
     return judged

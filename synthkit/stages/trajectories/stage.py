@@ -4,65 +4,32 @@ Source: paper, stage 5 (256 rollouts aimed at per task; kept when there is a suc
 tokens). The cap per task is ours. A bad rollout is a record, never a crash.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from synthkit.core.errors import EndpointError, StageError
+from synthkit.core.errors import StageError
 from synthkit.core.files import read_records, write_records
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import TrajectoriesParams
-from synthkit.core.profiles import locate
 from synthkit.core.progress import Progress, show_progress
-from synthkit.core.prompts import hash_prompts
 from synthkit.core.stage import Stage, under_lock
 from synthkit.core.worklist import Worklist, check_owed, count_owed, read_owed
 from synthkit.gym.agent.tools import list_tools
 from synthkit.gym.environment import Environment
-from synthkit.gym.episode import AGENT_PROMPTS, Agent, Save, run_episode
+from synthkit.gym.episode import Agent, Save, run_episode
 from synthkit.gym.task import Task
 from synthkit.gym.trajectory import Trajectory
+from synthkit.records import Rollout, SftExample, Verified
 from synthkit.stages.common.episodes import play_or_go_on
-from synthkit.stages.common.refusals import count_reasons
+from synthkit.stages.common.funnel import Funnel, count_reasons
 from synthkit.stages.common.seeds import derive_seed
-from synthkit.stages.self_debug.stage import Verified
-from synthkit.stages.trajectories.filter import Rollout, judge_rollouts
+from synthkit.stages.trajectories.filter import judge_rollouts
+from synthkit.stages.trajectories.rollouts import RolloutJob, build_example, choose_counter, summarise
 
 Messages = list[dict[str, str]]
-
-
-class Row(BaseModel):
-    """One kept trajectory as a training row."""
-
-    id: str
-    task_id: str
-    rollout: int
-    messages: Messages
-    score: float
-    baseline: float | None
-    n_tokens: int
-    exit_status: str
-    prompt_hash: str
-
-
-@dataclass(frozen=True)
-class Job:
-    """One rollout that is to be played."""
-
-    task_id: str
-    rollout: int
-    seed: int
-
-    @property
-    def id(self) -> str:
-        return f"{self.task_id}/{self.rollout:03d}"
 
 
 @dataclass(frozen=True)
@@ -106,8 +73,8 @@ def show_prompt(stage: Stage, row: Verified) -> Messages:
 @under_lock
 def preview(stage: Stage, n: int = 1) -> list[dict[str, Any]]:
     """The first `n` rollouts as the content of their .traj files, nothing recorded."""
-    with open_playing(stage) as playing:
-        return [play(playing, job).to_mlgym() for job in plan_jobs(stage)[:n]]
+    with open_playing(stage) as context:
+        return [play(context, job).to_mlgym() for job in plan_jobs(stage)[:n]]
 
 
 @contextmanager
@@ -116,9 +83,9 @@ def open_playing(stage: Stage) -> Iterator[Playing]:
     yield Playing(stage, stage.open_chat(params_of(stage).teacher))
 
 
-def plan_jobs(stage: Stage) -> list[Job]:
+def plan_jobs(stage: Stage) -> list[RolloutJob]:
     """Every rollout of every task, each with its own seed, in a fixed order."""
-    return [Job(row.task_id, k, derive_seed(stage.seed, "rollout", row.task_id, k))
+    return [RolloutJob(row.task_id, k, derive_seed(stage.seed, "rollout", row.task_id, k))
             for row in load_inputs(stage) for k in range(params_of(stage).per_task)]
 
 
@@ -131,36 +98,37 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Rollout]:
     rows = judge_rollouts([row for row in found if isinstance(row, Rollout)], params_of(stage))
     work.rewrite(rows)
     write_records(stage.dir / "refused.jsonl", [row for row in rows if not row.kept])
-    write_records(stage.dir / "sft.jsonl", [build_row(stage, row) for row in rows if row.kept])
+    examples = [build_example(row, folder_of(stage, row.task_id, row.rollout)) for row in rows if row.kept]
+    write_records(stage.dir / "sft.jsonl", examples)
     check_owed(stage, len(jobs))
     return rows
 
 
-def list_work(stage: Stage) -> Worklist[Job, Playing]:
+def list_work(stage: Stage) -> Worklist[RolloutJob, Playing]:
     return Worklist(stage, {Rollout: "rollouts.jsonl"}, lambda job: job.id, lambda row: row.id, refuse, open_playing,
                     play_and_save, list_files)
 
 
-def list_files(stage: Stage, job: Job) -> list[Path]:
+def list_files(stage: Stage, job: RolloutJob) -> list[Path]:
     """What a rollout is made from: its task, and as far as it had come."""
     root = stage.input("04_self_debug") / "tasks"
     return [*sorted(root.glob(f"configs/*/{job.task_id}.yaml")), root / "data" / job.task_id,
             folder_of(stage, job.task_id, job.rollout)]
 
 
-def refuse(job: Job, reason: str, detail: str) -> Rollout:
+def refuse(job: RolloutJob, reason: str, detail: str) -> Rollout:
     """A rollout that could not be played at all; `reason` goes before the filter's own."""
     return Rollout(
         id=job.id, task_id=job.task_id, rollout=job.rollout, seed=job.seed, exit_status=f"{reason}: {detail}", steps=0,
         n_tokens=0, score=None, validated=None, baseline=None, better=False, tokens_in=0, tokens_out=0, usd=0.0,
-        words="", fault=reason)
+        conversation_hash="", fault=reason)
 
 
-def play(playing: Playing, job: Job, saved: Trajectory | None = None, save: Save | None = None) -> Trajectory:
-    params, client = params_of(playing.stage), playing.client
+def play(context: Playing, job: RolloutJob, saved: Trajectory | None = None, save: Save | None = None) -> Trajectory:
+    params, client = params_of(context.stage), context.client
     tools = list_tools() if params.reply_format == "tool_call" else None
     return run_episode(
-        playing.task(job.task_id),
+        context.task(job.task_id),
         lambda messages: client.chat(messages, sample=job.rollout, seed=job.seed, tools=tools),
         params.sandbox, max_steps=params.max_steps, training_timeout_s=params.training_timeout_s,
         name=params.teacher.model, seed=job.seed, reply_format=params.reply_format, time_limit_s=params.episode_s,
@@ -168,67 +136,17 @@ def play(playing: Playing, job: Job, saved: Trajectory | None = None, save: Save
     )
 
 
-def play_and_save(playing: Playing, job: Job) -> Rollout:
+def play_and_save(context: Playing, job: RolloutJob) -> Rollout:
     """One episode, saved after each step and as a whole before it is recorded."""
-    stage = playing.stage
+    stage = context.stage
     trajectory = play_or_go_on(folder_of(stage, job.task_id, job.rollout), params_of(stage).teacher.model, job.seed,
-                               lambda saved, save: play(playing, job, saved, save))
-    return summarise(playing.task(job.task_id), job, trajectory, choose_counter(params_of(stage).tokenizer))
+                               lambda saved, save: play(context, job, saved, save))
+    return summarise(context.task(job.task_id), job, trajectory, choose_counter(params_of(stage).tokenizer))
 
 
 def folder_of(stage: Stage, task_id: str, rollout: int) -> Path:
     """Where a rollout's .traj and results.json lie."""
     return stage.dir / "trajectories" / task_id / f"{rollout:03d}"
-
-
-def summarise(task: Task, job: Job, trajectory: Trajectory, count_tokens: Callable[[Trajectory], int]) -> Rollout:
-    """An episode as a row; whether it is kept is decided when all are there."""
-    metric = str(task.metric)
-    baseline = trajectory.baseline.get(metric)
-    score = (trajectory.final_score or {}).get(metric)
-    public = [scores.get(metric) for scores, part in zip(trajectory.scores, trajectory.parts, strict=True)
-              if part == "public"]
-    sign = 1 if task.direction == "maximize" else -1
-    return Rollout(
-        id=job.id, task_id=job.task_id, rollout=job.rollout, seed=job.seed, exit_status=trajectory.exit_status,
-        steps=len(trajectory.steps), n_tokens=count_tokens(trajectory), score=score,
-        validated=public[-1] if public else None, baseline=baseline,
-        better=score is not None and baseline is not None and sign * (score - baseline) > 0,
-        tokens_in=trajectory.tokens_in, tokens_out=trajectory.tokens_out, usd=trajectory.usd,
-        words=hashlib.sha256(json.dumps(trajectory.messages).encode()).hexdigest()[:16],
-    )
-
-
-@cache
-def choose_counter(tokenizer: str) -> Callable[[Trajectory], int]:
-    """How the tokens of a trajectory are counted: the estimate of four bytes each, or a model's own tokenizer.
-
-    Raises EndpointError when that cannot be loaded.
-    """
-    if tokenizer == "bytes/4":
-        return lambda trajectory: trajectory.n_tokens
-    from transformers import AutoTokenizer
-
-    try:
-        known = AutoTokenizer.from_pretrained(locate(tokenizer), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise EndpointError(f"the tokenizer {tokenizer} cannot be loaded: {str(error).splitlines()[0]}",
-                            "check trajectories.tokenizer and the network, or count by bytes/4") from error
-
-    def count(trajectory: Trajectory) -> int:
-        return len(known.apply_chat_template(trajectory.messages, return_dict=True)["input_ids"])
-
-    return count
-
-
-def build_row(stage: Stage, row: Rollout) -> Row:
-    assert row.score is not None, "only scored rollouts are kept"
-    trajectory = Trajectory.load(folder_of(stage, row.task_id, row.rollout))
-    return Row(
-        id=row.id, task_id=row.task_id, rollout=row.rollout, messages=trajectory.messages, score=row.score,
-        baseline=row.baseline, n_tokens=row.n_tokens, exit_status=row.exit_status,
-        prompt_hash=hash_prompts(AGENT_PROMPTS)[:16],
-    )
 
 
 def load_rollouts(stage: Stage) -> list[dict[str, Any]]:
@@ -240,11 +158,11 @@ def read_rollouts(stage: Stage) -> list[Rollout]:
     return read_records(stage.dir / "rollouts.jsonl", Rollout)
 
 
-def funnel(stage: Stage) -> tuple[int, int, dict[str, int], dict[str, int]]:
-    """(rollouts planned, kept, refused by reason, owed by reason): the last three add up to the first."""
-    rows, owed = read_rollouts(stage), count_owed(stage)
+def funnel(stage: Stage) -> Funnel:
+    """Rollouts planned, kept, refused by the filter, and owed."""
+    rows = read_rollouts(stage)
     refused = count_reasons(row for row in rows if row.reason)
-    return len(plan_jobs(stage)), sum(row.kept for row in rows), refused, owed
+    return Funnel(len(plan_jobs(stage)), sum(row.kept for row in rows), refused, count_owed(stage))
 
 
 def check(stage: Stage) -> None:
@@ -254,13 +172,13 @@ def check(stage: Stage) -> None:
     if [row.id for row in rows] != [name for name in planned if name not in owed]:
         raise StageError(f"05_trajectories: {len(rows)} rollouts on record, {len(planned)} planned",
                          "run the stage again")
-    kept = read_records(stage.dir / "sft.jsonl", Row)
+    kept = read_records(stage.dir / "sft.jsonl", SftExample)
     if not kept:
-        raise StageError(f"05_trajectories: the filter kept no rollout; refused: {funnel(stage)[2]}",
+        raise StageError(f"05_trajectories: the filter kept no rollout; refused: {funnel(stage).refused}",
                          "read some trajectories; raise max_steps or max_tokens")
     for row in kept:
-        if [message["role"] for message in row.messages[:2]] != ["system", "user"] \
-                or row.messages[-1]["role"] != "assistant":
+        if [message.role for message in row.messages[:2]] != ["system", "user"] \
+                or row.messages[-1].role != "assistant":
             raise StageError(f"05_trajectories: {row.id} is not a conversation to learn from",
                              "delete its folder and its line in rollouts.jsonl, then run the stage again")
 
@@ -271,5 +189,4 @@ def finish(stage: Stage) -> dict[str, Any]:
     kept = [row for row in read_rollouts(stage) if row.kept]
     metrics = {"better_than_baseline": sum(row.better for row in kept), "tasks": len({row.task_id for row in kept}),
                "tokens": sum(row.n_tokens for row in kept)}
-    requested, kept_count, refused, owed = funnel(stage)
-    return stage.finish(requested, kept_count, refused, metrics, owed=owed)
+    return funnel(stage).finish(stage, metrics)

@@ -94,7 +94,7 @@ def write_run(run: Path, texts: tuple[str, ...], task: str) -> Path:
     """A finished run in which whatever a model can name or say is one of `texts`."""
     for name in STAGES:
         write_stage(run, name, {"gated": 1} if name == "02_datasets" else {})
-    write_lines(run / "02_datasets/rejected.jsonl", [{"reason": "gated", "title": t, "detail": t} for t in texts])
+    write_lines(run / "02_datasets/refused.jsonl", [{"reason": "gated", "title": t, "detail": t} for t in texts])
     write_lines(run / "05_trajectories/rollouts.jsonl", [{"steps": 4, "n_tokens": 900, "kept": True, "better": False}])
     make_scores().replace("alpha", task).to_csv(run / "07_mlgym_eval/scores.csv", index=False)
     (run / "07_mlgym_eval/aup.json").write_text(json.dumps({**make_aup(), "tasks": [task, "beta"]}))

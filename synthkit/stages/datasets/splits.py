@@ -1,0 +1,120 @@
+"""Train and test rows of a task: at random, by class, by group or by time, the same way every time.
+
+Source: ours; the paper does not say how its tasks are split.
+"""
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from synthkit.core.errors import HubError
+from synthkit.core.params import DatasetsParams
+from synthkit.stages.datasets.forms import TaskPlan
+from synthkit.stages.datasets.table import choose_features
+
+TEST_SHARE = 0.3
+LAGS = 3  # Past values given to a solver when a series has no other column.
+MAX_LAG = 24  # Past values are looked for among a table's columns up to this distance.
+LOOK = 40  # Rows that are looked at first for that.
+MAX_BLOCK = 0.4  # At most this share of a series is set aside to choose test rows from.
+
+
+def split_frame(frame: pd.DataFrame, plan: TaskPlan, params: DatasetsParams,
+                seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(train, test) with their features and the target: the same rows for the same seed."""
+    n_test = min(params.max_test_rows, round(TEST_SHARE * len(frame)))
+    n_train = min(params.max_train_rows, len(frame) - n_test)
+    rng = np.random.default_rng(seed)
+    if plan.split == "time":
+        return split_by_time(frame, plan, n_train, n_test)
+    if plan.split == "grouped":
+        test, train = split_by_group(frame, plan, n_test, rng)
+    elif plan.split == "stratified":
+        test, train = split_by_class(frame, plan, n_test, rng)
+    else:
+        order = rng.permutation(len(frame))
+        test, train = order[:n_test], order[n_test:]
+    return keep_features(frame.iloc[train[:n_train]], plan), keep_features(frame.iloc[test], plan)
+
+
+def split_by_class(frame: pd.DataFrame, plan: TaskPlan, n_test: int,
+                   rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(test, train) rows with each class in the same share; a class's only row goes to train."""
+    order = rng.permutation(len(frame))
+    target = frame[plan.target].iloc[order]
+    place = target.groupby(target, sort=False).cumcount().to_numpy()
+    size = target.groupby(target, sort=False).transform("size").to_numpy()
+    share = n_test / len(frame)
+    in_test = np.floor((place + 1) * share + 0.5) > np.floor(place * share + 0.5)
+    in_test &= size > 1
+    return order[in_test][:n_test], order[~in_test]
+
+
+def split_by_group(frame: pd.DataFrame, plan: TaskPlan, n_test: int,
+                   rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(test, train) rows with no group in both; groups are drawn for the test set until it is full."""
+    codes = pd.factorize(frame[plan.group_or_time], sort=True)[0]
+    groups = rng.permutation(codes.max() + 1)
+    filled = np.cumsum(np.bincount(codes)[groups])
+    chosen = groups[:int(np.searchsorted(filled, n_test)) + 1]
+    order = rng.permutation(len(frame))
+    in_test = np.isin(codes[order], chosen)
+    if in_test.all():
+        raise HubError("no_usable_split", f"{plan.group_or_time} has too few groups")
+    return order[in_test][:n_test], order[~in_test]
+
+
+def split_by_time(frame: pd.DataFrame, plan: TaskPlan, n_train: int,
+                  n_test: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train on what comes first. A series with no feature but its time gets its own past values as columns.
+
+    Past values give labels away: a row's `value_lag_1` is the label of the row before. So the test rows are chosen
+    such that no test row's label stands in another one.
+    """
+    ordered = frame.sort_values(plan.group_or_time, kind="stable").reset_index(drop=True)
+    names = choose_features(frame, plan)
+    if not set(names) - {plan.group_or_time}:
+        names += [f"{plan.target}_lag_{lag}" for lag in range(1, LAGS + 1)]
+        for lag in range(1, LAGS + 1):
+            ordered[f"{plan.target}_lag_{lag}"] = ordered[plan.target].shift(lag)
+        ordered = ordered.iloc[LAGS:].reset_index(drop=True)
+    lags = find_lags(ordered, names, plan.target)
+    block = min(n_test * (len(lags) + 1), round(MAX_BLOCK * len(ordered)))
+    start = len(ordered) - block
+    columns = [*names, plan.target]
+    return ordered[columns].iloc[:start].tail(n_train), ordered[columns].iloc[choose_apart(start, len(ordered), lags)]
+
+
+def find_lags(ordered: pd.DataFrame, names: list[str], target: str) -> set[int]:
+    """The distances at which a column repeats the target of an earlier row."""
+    if not is_numeric_dtype(ordered[target]):
+        return set()
+    values = ordered[target].to_numpy(float)
+    columns = [ordered[name].to_numpy(float) for name in names if is_numeric_dtype(ordered[name])]
+    return {lag for lag in range(1, MAX_LAG + 1) if any(repeats(column[lag:], values[:-lag]) for column in columns)}
+
+
+def repeats(column: np.ndarray, past: np.ndarray) -> bool:
+    known = ~np.isnan(past) & ~np.isnan(column)
+    column, past = column[known], past[known]
+    # Most columns are told from the first rows.
+    if not len(past) or np.isclose(column[:LOOK], past[:LOOK]).mean() < 0.5:
+        return False
+    return len(np.unique(past)) > 2 and bool(np.isclose(column, past).mean() > 0.95)
+
+
+def choose_apart(start: int, end: int, lags: set[int]) -> list[int]:
+    """Positions of [start, end) of which no two are one of the distances apart, the latest first in the choice."""
+    chosen: set[int] = set()
+    for at in range(end - 1, start - 1, -1):
+        if not any(at + lag in chosen for lag in lags):
+            chosen.add(at)
+    return sorted(chosen)
+
+
+def keep_features(frame: pd.DataFrame, plan: TaskPlan) -> pd.DataFrame:
+    """A column that only the split went by is no feature."""
+    names = choose_features(frame, plan)
+    if not names:
+        raise HubError("no_features", "no column is left to predict from")
+    return frame[[*names, plan.target]]
