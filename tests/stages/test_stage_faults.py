@@ -254,7 +254,7 @@ def test_a_run_that_the_kit_could_not_play_counts_in_no_score(tmp_path: Path) ->
         whole = read_records(stage.dir / "runs.jsonl", mlgym_eval.EvalRun)
         gone = next(row for row in whole if row.model == "student" and row.task == "wineCultivar")
         work = mlgym_eval.list_work(stage, "student")
-        episode = next(e for e in mlgym_eval.plan_episodes(stage) if e.id == gone.id)
+        episode = next(job for job in mlgym_eval.plan_jobs(stage) if job.id == gone.id)
         refused = mlgym_eval.refuse(stage, episode, "kit_fault", "KeyError")
         work.rewrite([*(row for row in whole if row != gone), refused])
         mlgym_eval.check(stage)
