@@ -26,6 +26,7 @@ from synthkit.stages.common.task_writer import complete_code, hash_code, write_d
 
 
 def params_of(stage: Stage) -> CodegenParams:
+    """The parameters of this stage."""
     assert isinstance(stage.params, CodegenParams)
     return stage.params
 
@@ -64,6 +65,7 @@ class Drafting:
 
 @contextmanager
 def open_drafting(stage: Stage) -> Iterator[Drafting]:
+    """The teacher, open while drafts are asked for."""
     yield Drafting(stage, stage.open_chat(params_of(stage).teacher))
 
 
@@ -80,11 +82,13 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Draft]:
 
 
 def list_work(stage: Stage) -> Worklist[Proposal, Drafting]:
+    """The worklist of proposals."""
     return Worklist(stage, {Draft: "drafts.jsonl", RefusedDraft: "refused.jsonl"}, name_task, name_task, refuse,
                     open_drafting, draft_task, lambda stage, proposal: [data_of(stage, proposal)])
 
 
 def name_task(row: Proposal | Draft | RefusedDraft) -> str:
+    """The key of a row: its task."""
     return row.task_id
 
 
@@ -102,6 +106,7 @@ def draft_task(context: Drafting, proposal: Proposal) -> Draft:
 
 
 def refuse(proposal: Proposal, reason: str, detail: str) -> RefusedDraft:
+    """The row of a proposal for which no code came."""
     return RefusedDraft(task_id=proposal.task_id, title=proposal.title, reason=reason, detail=detail)
 
 
@@ -111,10 +116,12 @@ def load_drafts(stage: Stage) -> list[dict[str, Any]]:
 
 
 def read_drafts(stage: Stage) -> list[Draft]:
+    """The drafts."""
     return read_records(stage.dir / "drafts.jsonl", Draft)
 
 
 def read_refused(stage: Stage) -> list[RefusedDraft]:
+    """The proposals without a draft, and why."""
     return read_records(stage.dir / "refused.jsonl", RefusedDraft)
 
 

@@ -25,6 +25,7 @@ def holds_pictures(values: pd.Series) -> bool:
 
 
 def describe_picture(picture: dict[str, Any]) -> str:
+    """Size and colour of a picture, for a prompt."""
     image = read_picture(picture)
     return f"{image.width}x{image.height} pixels, {'grey' if image.mode == 'L' else 'colour'}"
 
@@ -62,4 +63,5 @@ def hash_pictures(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def holds_paths(values: pd.Series) -> bool:
+    """Whether a column holds paths of pictures, as a task's tables do."""
     return bool(len(values)) and str(values.iloc[0]).startswith(f"{FOLDER}/")

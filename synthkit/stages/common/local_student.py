@@ -27,7 +27,7 @@ class Request:
 
     ids: list[int]
     seed: int
-    reply: Future = field(default_factory=Future)
+    reply: "Future[Reply]" = field(default_factory=Future)
 
 
 class LocalChat:
@@ -55,7 +55,7 @@ class LocalChat:
         self.worker = threading.Thread(target=self._serve, daemon=True)
         self.worker.start()
 
-    def chat(self, messages: list[dict], *, sample: int = 0, seed: int | None = None) -> Reply:
+    def chat(self, messages: list[dict[str, str]], *, sample: int = 0, seed: int | None = None) -> Reply:
         """One sampled reply.
 
         Raises ContextOverflow when the conversation no longer fits the context window, TransientEndpointError when
@@ -169,7 +169,7 @@ def make_noise(batch: list[Request], temperature: float) -> Any:
 
     generators = [torch.Generator().manual_seed(r.seed * 7919 + len(r.ids)) for r in batch]
 
-    class SeededGumbel(LogitsProcessor):
+    class SeededGumbel(LogitsProcessor):  # type: ignore[misc]  # transformers is Any here.
         def __call__(self, input_ids: Any, scores: Any) -> Any:
             size = scores.shape[1]
             uniform = torch.stack([torch.rand(size, generator=g) for g in generators]).to(scores.device)

@@ -12,6 +12,7 @@ def derive_seed(seed: int, *parts: str | int) -> int:
 
 
 def derive_random(seed: int, *parts: str | int) -> random.Random:
+    """A generator of its own for an item, from `derive_seed`."""
     return random.Random(derive_seed(seed, *parts))
 
 

@@ -33,6 +33,7 @@ class TextIndex:
             self.add(text)
 
     def add(self, text: str) -> None:
+        """Take in a text; later ones are compared with it."""
         terms, counts = self.count_terms(normalise_text(text))
         self.owners = np.concatenate([self.owners, np.full(len(terms), len(self.texts))])
         self.terms, self.counts = np.concatenate([self.terms, terms]), np.concatenate([self.counts, counts])

@@ -25,6 +25,7 @@ def sample_rows(frame: pd.DataFrame, n: int, seed: int) -> str:
 
 
 def describe_column(name: str, values: pd.Series) -> str:
+    """One line on a column: kind, distinct values, range or commonest values, and how many are missing."""
     missing = int(values.isna().sum())
     gaps = f", {missing} missing" if missing else ""
     if holds_pictures(values):
@@ -35,15 +36,17 @@ def describe_column(name: str, values: pd.Series) -> str:
         return f"{name}: number, {distinct} distinct, from {low} to {high}, mean {mean}{gaps}"
     counts = values.astype(str)[values.notna()].value_counts()
     common = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:COMMON]
-    listed = ", ".join(f"{cut_text(' '.join(value.split()))} ({n})" for value, n in common)
+    listed = ", ".join(f"{cut_text(' '.join(str(value).split()))} ({n})" for value, n in common)
     return f"{name}: text, {distinct} distinct, commonest {listed}{gaps}"
 
 
 def to_short_csv(rows: pd.DataFrame) -> str:
+    """Rows as CSV, long cells cut."""
     return rows.map(cut_text).to_csv(index=False).strip()
 
 
 def cut_text(value: object) -> object:
+    """A cell of at most MAX_CELL characters; a picture becomes a word."""
     if isinstance(value, dict):
         return "(picture)"
     if not isinstance(value, str) or len(value) <= MAX_CELL:

@@ -64,6 +64,7 @@ def read_benchmark(where: str) -> Benchmark:
 
 
 def add_task(benchmark: Benchmark, root: Path, task_id: str) -> None:
+    """Take in one benchmark task: the ids of its datasets, and its rows where its tables are at hand."""
     try:
         task = Task.load(root, task_id)
     except TaskError:
@@ -103,6 +104,7 @@ def hash_rows(frame: pd.DataFrame) -> set[int]:
 
 
 def normalise_column(values: pd.Series) -> list[str]:
+    """A column as texts that are equal for equal values, whatever their type."""
     if is_numeric_dtype(values) and not is_bool_dtype(values):
         return [f"{number:.6g}" for number in values.astype(float)]
     return [str(value).strip().lower() for value in values]

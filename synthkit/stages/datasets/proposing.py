@@ -47,12 +47,14 @@ class Proposing:
 
 
 def params_of(stage: Stage) -> DatasetsParams:
+    """The parameters of this stage."""
     assert isinstance(stage.params, DatasetsParams)
     return stage.params
 
 
 @contextmanager
 def open_proposing(stage: Stage) -> Iterator[Proposing]:
+    """Teacher, datasets and the thread for tables, open while topics are worked on."""
     params = params_of(stage)
     client = stage.open_chat(params.teacher)
     hub, benchmark = HubClient(params.hub), read_benchmark(params.benchmark)
@@ -88,6 +90,7 @@ def propose(context: Proposing, topic: Topic) -> Proposal | RefusedTopic:
 
 
 def ask(context: Proposing, topic: Topic, messages: list[dict[str, str]], form: type[M]) -> tuple[M, list[Reply]]:
+    """One question about a topic, answered in a form, and the replies that it took. Raises ReplyError."""
     return context.client.ask(messages, form, seed=derive_seed(context.stage.seed, form.__name__, topic.id))
 
 
@@ -113,4 +116,5 @@ def make_task(stage: Stage, topic: Topic, named: str, found: Found, plan: TaskPl
 
 
 def data_folder(stage: Stage, task_id: str) -> Path:
+    """Where the files of a task lie."""
     return stage.dir / "data" / task_id

@@ -70,6 +70,7 @@ class DatasetCache:
                        "matches passes the checks")
 
     def look_up(self, proposal: DatasetProposal) -> list[Candidate]:
+        """The matches for a dataset that the teacher named; no request is sent for one that is known."""
         if proposal.dataset_id in self.checked:
             return [Candidate(proposal.dataset_id, exact=True)]
         return self.hub.find(proposal.dataset_id, proposal.search_words, self.params.search_limit)
@@ -88,6 +89,7 @@ class DatasetCache:
             return self.tables.submit(self.open_source, outcome).result()
 
     def check(self, dataset_id: str) -> DatasetInfo:
+        """Verify, fetch and read a dataset once. Raises HubError with the typed reason."""
         self.benchmark.check_id(dataset_id)
         params = self.params
         info = self.hub.verify(dataset_id, params.licences, params.unknown_licence, params.max_download_mb)
@@ -116,4 +118,5 @@ class DatasetCache:
 
 
 def measure_bytes(source: Source) -> int:
+    """The memory that a source's table takes, in bytes."""
     return int(source.frame.memory_usage(deep=True).sum())

@@ -71,6 +71,7 @@ def split_by_time(frame: pd.DataFrame, plan: TaskPlan, n_train: int,
     Past values give labels away: a row's `value_lag_1` is the label of the row before. So the test rows are chosen
     such that no test row's label stands in another one.
     """
+    assert plan.group_or_time is not None, "check_plan has seen the column"
     ordered = frame.sort_values(plan.group_or_time, kind="stable").reset_index(drop=True)
     names = choose_features(frame, plan)
     if not set(names) - {plan.group_or_time}:
@@ -95,6 +96,7 @@ def find_lags(ordered: pd.DataFrame, names: list[str], target: str) -> set[int]:
 
 
 def repeats(column: np.ndarray, past: np.ndarray) -> bool:
+    """Whether a column has, in at least 95 % of the known rows, the past values of the target."""
     known = ~np.isnan(past) & ~np.isnan(column)
     column, past = column[known], past[known]
     # Most columns are told from the first rows.

@@ -83,15 +83,18 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Proposal]:
 
 
 def list_work(stage: Stage) -> Worklist[Topic, Proposing]:
+    """The worklist of topics."""
     return Worklist(stage, {Proposal: "proposals.jsonl", RefusedTopic: "refused.jsonl"}, lambda topic: topic.id,
                     name_topic, refuse, open_proposing, propose)
 
 
 def name_topic(row: Proposal | RefusedTopic) -> str:
+    """The key of a row: its topic."""
     return row.topic_id
 
 
 def refuse(topic: Topic, reason: str, detail: str) -> RefusedTopic:
+    """The row of a topic of which nothing came."""
     return RefusedTopic(topic_id=topic.id, title=topic.title, reason=reason, detail=detail)
 
 
@@ -118,6 +121,7 @@ def drop_near_duplicates(rows: list[Proposal], max_near_duplicates: int) -> tupl
 
 
 def describe(row: Proposal) -> str:
+    """A task's text, as near-duplicates are looked for in it."""
     return f"{row.title} {row.description} {' '.join(row.features)}"
 
 
@@ -127,10 +131,12 @@ def load_proposals(stage: Stage) -> list[dict[str, Any]]:
 
 
 def read_proposals(stage: Stage) -> list[Proposal]:
+    """The tasks on a dataset."""
     return read_records(stage.dir / "proposals.jsonl", Proposal)
 
 
 def read_refused(stage: Stage) -> list[RefusedTopic]:
+    """The topics without a task, and why."""
     return read_records(stage.dir / "refused.jsonl", RefusedTopic)
 
 
@@ -151,6 +157,7 @@ def check(stage: Stage) -> None:
 
 
 def check_files(folder: Path, row: Proposal) -> None:
+    """Raises StageError when the files of a task do not agree with its row, or give labels away."""
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("train", "test", "answers", "sample_submission")}
     sound = (
         row.target not in tables["test"].columns

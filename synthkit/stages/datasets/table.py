@@ -35,6 +35,7 @@ def clean_texts(values: pd.Series) -> pd.Series:
 
 
 def is_flat(values: pd.Series) -> bool:
+    """Whether a column's cells are plain values or pictures, and not lists or records."""
     if values.dtype != object or holds_pictures(values):
         return True
     first = values.dropna()
@@ -53,6 +54,7 @@ def apply_plan(frame: pd.DataFrame, plan: TaskPlan) -> pd.DataFrame:
 
 
 def choose_features(frame: pd.DataFrame, plan: TaskPlan) -> list[str]:
+    """The plan's features that the table has, without the target and the id, each once."""
     return [name for name in dict.fromkeys(plan.features) if name in frame.columns and name not in (plan.target, ID)]
 
 
@@ -76,6 +78,7 @@ def check_plan(frame: pd.DataFrame, plan: TaskPlan, params: DatasetsParams) -> N
 
 
 def check_classes(target: pd.Series, plan: TaskPlan) -> None:
+    """Raises HubError when there are too many classes, or when they lack the order that the metric needs."""
     classes = target.nunique()
     if classes > min(MAX_CLASSES, len(target) / 5):
         raise HubError("target_unique", f"{plan.target} has {classes} classes in {len(target)} rows")
@@ -84,6 +87,7 @@ def check_classes(target: pd.Series, plan: TaskPlan) -> None:
 
 
 def check_numbers(target: pd.Series, plan: TaskPlan) -> None:
+    """Raises HubError for a target that is no number, or that the metric is not defined for."""
     if not is_numeric_dtype(target) or is_bool_dtype(target):
         raise HubError("no_usable_target", f"{plan.target} is not a number")
     if plan.metric == "rmsle" and target.min() < 0:

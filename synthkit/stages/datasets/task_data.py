@@ -26,7 +26,7 @@ def write_files(folder: Path, train: pd.DataFrame, test: pd.DataFrame, kind: str
     answers = pd.DataFrame({ID: ids, target: test[target].to_numpy()})
     tables = {
         "train": train, "test": pd.concat([ids, features], axis=1), "answers": answers,
-        "sample_submission": answers.assign(**{target: trivial_answer(train[target], kind)}),
+        "sample_submission": pd.DataFrame({ID: ids, target: trivial_answer(train[target], kind)}),
     }
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
@@ -43,6 +43,7 @@ def check_reading(read: pd.DataFrame, table: pd.DataFrame, target: str) -> None:
 
 
 def place_pictures(frame: pd.DataFrame, folder: Path, split: str) -> pd.DataFrame:
+    """Write pictures below the folder; the table returned holds their paths. Raises HubError for two columns of them."""
     pictures = [name for name in frame.columns if holds_pictures(frame[name])]
     if len(pictures) > 1:
         raise HubError("no_features", f"a task can show one column of pictures, not {', '.join(pictures)}")
@@ -50,6 +51,7 @@ def place_pictures(frame: pd.DataFrame, folder: Path, split: str) -> pd.DataFram
 
 
 def trivial_answer(target: pd.Series, kind: str) -> object:
+    """The answer without thought: the mean of the training labels, or their commonest class."""
     if kind == "regression":
         return float(f"{target.mean():.6g}")
     return target.mode().iloc[0]

@@ -14,6 +14,7 @@ Chat = Callable[..., Reply]
 
 
 def params_of(stage: Stage) -> MlgymEvalParams:
+    """The parameters of this stage."""
     assert isinstance(stage.params, MlgymEvalParams)
     return stage.params
 

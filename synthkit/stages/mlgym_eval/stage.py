@@ -95,11 +95,13 @@ def plan_jobs(stage: Stage) -> list[EvalJob]:
 
 
 def derive_seed(seed: int, task_id: str, run: int) -> int:
+    """The seed of a run, below a million; models do not enter it."""
     return int.from_bytes(sha256(f"eval {seed} {task_id} {run}".encode()).digest()[:4], "big") % 1_000_000
 
 
 @contextmanager
 def open_playing(stage: Stage, model: ModelName) -> Iterator[Playing]:
+    """One model and the tasks, open while its runs are played."""
     with open_model(stage, model) as chat:
         yield Playing(stage, chat, {task.id: task for task in load_benchmark(stage)})
 
@@ -138,6 +140,7 @@ def run(stage: Stage, progress: Progress | None = None) -> list[EvalRun]:
 
 
 def list_work(stage: Stage, model: ModelName) -> Worklist[EvalJob, Playing]:
+    """The worklist of one model's runs."""
     return Worklist(stage, {EvalRun: "runs.jsonl", RefusedRun: "refused.jsonl"}, lambda job: job.id,
                     lambda row: row.id, partial(refuse, stage), lambda stage: open_playing(stage, model),
                     play_and_save, list_files)
@@ -170,13 +173,14 @@ def funnel(stage: Stage) -> Funnel:
 
 
 def read_refused(stage: Stage) -> list[RefusedRun]:
+    """The runs that could not be played, and why."""
     return read_records(stage.dir / "refused.jsonl", RefusedRun)
 
 
 def check(stage: Stage) -> None:
     """Every planned run has one outcome, and every valid one its score."""
     runs, refused, owed = read_runs(stage), read_refused(stage), read_owed(stage)
-    found = [row.id for row in [*runs, *refused]] + list(owed)
+    found = [*(run.id for run in runs), *(run.id for run in refused), *owed]
     if sorted(found) != sorted(job.id for job in plan_jobs(stage)):
         raise StageError(f"07_mlgym_eval: {len(found)} runs on record, {len(plan_jobs(stage))} planned",
                          "run the stage again")

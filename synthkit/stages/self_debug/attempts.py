@@ -67,6 +67,7 @@ def build_repair_prompt(params: SelfDebugParams, job: DebugJob, data: Path, last
 
 
 def build_code_prompt(params: SelfDebugParams, job: DebugJob, data: Path, attempt: int) -> list[dict[str, str]]:
+    """The request for the task's code, as stage 03 sent it but for the number of the attempt."""
     return build_code_request(job.proposal, data / job.proposal.task_id, sample_rows=params.sample_rows,
                               time_limit_s=job.draft.time_limit_s, evaluation=job.draft.evaluation, attempt=attempt)
 
@@ -91,6 +92,7 @@ def next_attempt(context: Debugging, job: DebugJob, attempts: list[Attempt]) -> 
 
 
 def ask_again(context: Debugging, job: DebugJob, last: Attempt, how: How) -> tuple[TaskCode, list[Reply]]:
+    """The teacher's next version of a task's code: a repair of the last one, or a new start. Raises ReplyError."""
     number = last.number + 1
     if how == "repair":
         messages = build_repair_prompt(context.params, job, context.data, last)
@@ -152,6 +154,7 @@ def is_spent(params: SelfDebugParams, attempts: list[Attempt]) -> bool:
 
 def record_attempt(job: DebugJob, code: TaskCode, how: How, number: int, verdicts: list[Verdict],
                    scores: Scores | None = None, difficulty: MeasuredDifficulty | None = None) -> Attempt:
+    """The row of an attempt from its verdicts, the last of which tells its outcome."""
     last = verdicts[-1]
     return Attempt(
         task_id=job.draft.task_id, number=number, how=how, code_hash=hash_code(code), code=code, verdicts=verdicts,
@@ -161,5 +164,6 @@ def record_attempt(job: DebugJob, code: TaskCode, how: How, number: int, verdict
 
 
 def flatten(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as a plain row, without its code."""
     row = attempt.model_dump(include={"task_id", "how", "gate", "reason", "evidence", "code_hash"})
     return {"task_id": row.pop("task_id"), "attempt": attempt.number, **row}

@@ -77,10 +77,12 @@ class Candidate:
 
     @cached_property
     def answers(self) -> pd.DataFrame:
+        """The test rows' ids and labels."""
         return pd.read_csv(self.data / "answers.csv")
 
     @cached_property
     def corrupt(self) -> dict[str, bytes]:
+        """The corrupt submissions by name, see `make_corrupt`."""
         return make_corrupt(self)
 
     @property
@@ -95,6 +97,7 @@ class Candidate:
         return own.perfect if own else self.standard.perfect
 
     def loaded_task(self) -> Task:
+        """The task as the gym loads it, once the schema gate has passed."""
         assert self.task is not None, "the schema gate comes first"
         return self.task
 
@@ -144,6 +147,7 @@ def make_corrupt(candidate: Candidate) -> dict[str, bytes]:
 
 
 def to_csv(tables: dict[str, pd.DataFrame]) -> dict[str, bytes]:
+    """Tables as the bytes of CSV files."""
     return {name: table.to_csv(index=False, lineterminator="\n").encode() for name, table in tables.items()}
 
 

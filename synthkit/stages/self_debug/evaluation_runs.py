@@ -35,7 +35,7 @@ def run_evaluations(candidate: Candidate, runs: Mapping[str, EvaluationRun]) -> 
     """
     plan = {"limit_s": candidate.time_limit_s, "output_bytes": candidate.sandbox.output_kb << 10,
             "runs": [{"name": name, **asdict(run)} for name, run in runs.items()]}
-    files = {PLAN: json.dumps(plan), RESULTS: "", RUN_EVALUATIONS.name: RUN_EVALUATIONS}
+    files: dict[str, str | bytes | Path] = {PLAN: json.dumps(plan), RESULTS: "", RUN_EVALUATIONS.name: RUN_EVALUATIONS}
     place_files(files, candidate.evaluation_folder, replace=True)
     command = f"python {RUN_EVALUATIONS.name} {PLAN} {RESULTS}"
     action = candidate.session.run(command, candidate.time_limit_s * len(runs) + GRACE_S)

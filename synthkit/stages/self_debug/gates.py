@@ -76,8 +76,9 @@ def check_evaluation(candidate: Candidate) -> None:
     lay_out_evaluation(candidate)
     sound, broken = ({name: EvaluationRun(f"submissions/{name}.csv") for name in names}
                      for names in (candidate.submissions, candidate.corrupt))
-    again, elsewhere = EvaluationRun("submissions/baseline.csv"), EvaluationRun("submissions/baseline.csv", folder="/")
-    candidate.outcomes = run_evaluations(candidate, sound | {"again": again, "elsewhere": elsewhere} | broken)
+    repeated = {"again": EvaluationRun("submissions/baseline.csv"),
+                "elsewhere": EvaluationRun("submissions/baseline.csv", folder="/")}
+    candidate.outcomes = run_evaluations(candidate, sound | repeated | broken)
     candidate.values = {name: read_value(candidate, candidate.outcomes[name]) for name in candidate.submissions}
     again = read_value(candidate, candidate.outcomes["again"])
     check_elsewhere(candidate.outcomes["elsewhere"])
@@ -201,6 +202,7 @@ def read_value(candidate: Candidate, result: EvaluationOutcome) -> float:
 
 
 def require_success(script: str, result: Result | EvaluationOutcome, limit_s: float) -> None:
+    """Raises GateRefusal when a script ran out of its time, or ended with another exit code than 0."""
     if result.timed_out:
         raise GateRefusal(f"{script}_timeout", f"{script}.py timed out after {limit_s:g} seconds. Its output:\n"
                       f"{result.output}")

@@ -62,6 +62,7 @@ def find_leak(table: Table, metric: Metric, threshold: float) -> Leak | None:
 
 
 def encode_labels(table: Table) -> Labels:
+    """The labels as numbers, the classes of train and test numbered alike."""
     n = len(table.train_labels)
     if table.kind == "regression":
         train, test = (labels.to_numpy(float) for labels in (table.train_labels, table.test_labels))
@@ -72,6 +73,7 @@ def encode_labels(table: Table) -> Labels:
 
 
 def try_shortcuts(table: Table, labels: Labels) -> Iterator[tuple[Reason, str, np.ndarray]]:
+    """Every shortcut in turn: its reason, what it is in words, and what it predicts for the test rows."""
     keys = []
     for name in table.train.columns:
         train, test = table.train[name], table.test[name]
@@ -93,6 +95,7 @@ def looks_like_id(values: pd.Series) -> bool:
 
 
 def is_short(values: pd.Series) -> bool:
+    """Whether a column has so few values that each can be looked up."""
     return not is_numeric_dtype(values) or values.nunique() <= BINS
 
 
@@ -138,4 +141,5 @@ def look_up(labels: Labels, train_keys: np.ndarray, test_keys: np.ndarray) -> np
     else:
         counts = np.bincount(train_keys * labels.classes + labels.train, minlength=n_keys * labels.classes)
         answers = counts.reshape(n_keys, labels.classes).argmax(axis=1)
-    return np.where(known > 0, answers, labels.trivial)[test_keys]
+    found: np.ndarray = np.where(known > 0, answers, labels.trivial)[test_keys]
+    return found

@@ -35,6 +35,7 @@ from synthkit.stages.self_debug.gates import GATES
 
 
 def params_of(stage: Stage) -> SelfDebugParams:
+    """The parameters of this stage."""
     assert isinstance(stage.params, SelfDebugParams)
     return stage.params
 
@@ -45,6 +46,7 @@ def load_inputs(stage: Stage) -> list[Draft]:
 
 
 def load_jobs(stage: Stage) -> list[DebugJob]:
+    """Each draft with its proposal and the attempts that are on record."""
     proposals = read_records(stage.input("02_datasets") / "proposals.jsonl", Proposal)
     by_id = {proposal.task_id: proposal for proposal in proposals}
     past: dict[str, list[Attempt]] = {}
@@ -55,6 +57,7 @@ def load_jobs(stage: Stage) -> list[DebugJob]:
 
 @contextmanager
 def open_debugging(stage: Stage) -> Iterator[Debugging]:
+    """What the work on all tasks shares, open while it lasts."""
     params = params_of(stage)
     yield Debugging(stage, params, stage.open_chat(params.teacher), stage.input("02_datasets") / "data")
 
@@ -84,22 +87,26 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Verified]:
     with show_progress(progress, len(jobs)) as advance:
         rows = work.work_off(jobs, params_of(stage).workers, advance)
     work.rewrite(rows.values())
-    write_records(stage.dir / "attempts.jsonl", sorted(read_attempts(stage), key=lambda a: (a.task_id, a.number)))
+    attempts = sorted(read_attempts(stage), key=lambda attempt: (attempt.task_id, attempt.number))
+    write_records(stage.dir / "attempts.jsonl", attempts)
     check_owed(stage, len(jobs))
     return read_verified(stage)
 
 
 def list_work(stage: Stage) -> Worklist[DebugJob, Debugging]:
+    """The worklist of drafts."""
     return Worklist(stage, {Verified: "verified.jsonl", RefusedTask: "refused.jsonl"}, name_job,
                     lambda row: row.task_id, refuse, open_debugging, debug_task,
                     lambda stage, job: [stage.input("02_datasets") / "data" / job.draft.task_id])
 
 
 def name_job(job: DebugJob) -> str:
+    """The key of a job: its task."""
     return job.draft.task_id
 
 
 def refuse(job: DebugJob, reason: str, detail: str) -> RefusedTask:
+    """The row of a task that no gate refused, and that still has no outcome: a fault of the kit or of the sandbox."""
     return RefusedTask(task_id=job.draft.task_id, title=job.draft.title, attempts=len(job.past), gate="", reason=reason,
                     evidence=detail)
 
@@ -151,6 +158,7 @@ def add_up(context: Debugging, attempts: list[Attempt]) -> Origin:
 
 
 def give_up(job: DebugJob, attempts: list[Attempt]) -> RefusedTask:
+    """The row of a task whose attempts are used up."""
     last = attempts[-1]
     return RefusedTask(task_id=job.draft.task_id, title=job.draft.title, attempts=len(attempts), gate=str(last.gate),
                     reason=str(last.reason), evidence=last.evidence)
@@ -173,14 +181,17 @@ def load_verified(stage: Stage) -> list[dict[str, Any]]:
 
 
 def read_attempts(stage: Stage) -> list[Attempt]:
+    """Every attempt on record."""
     return read_records(stage.dir / "attempts.jsonl", Attempt)
 
 
 def read_verified(stage: Stage) -> list[Verified]:
+    """The tasks that passed every gate."""
     return read_records(stage.dir / "verified.jsonl", Verified)
 
 
 def read_refused(stage: Stage) -> list[RefusedTask]:
+    """The tasks that did not, and why."""
     return read_records(stage.dir / "refused.jsonl", RefusedTask)
 
 
@@ -195,7 +206,8 @@ def count_gates(stage: Stage) -> list[dict[str, Any]]:
 
     Tokens and USD are those of the requests that followed a refusal by the gate.
     """
-    rows = {name: {"gate": name, "failed": 0, "repaired": 0, "refused": 0, "tokens": 0, "usd": 0.0}
+    rows: dict[str, dict[str, Any]] = {
+        name: {"gate": name, "failed": 0, "repaired": 0, "refused": 0, "tokens": 0, "usd": 0.0}
             for name in [*(name for name, _ in GATES), "reply"]}
     by_task: dict[str, list[Attempt]] = {}
     for attempt in sorted(read_attempts(stage), key=lambda attempt: attempt.number):

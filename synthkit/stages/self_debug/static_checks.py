@@ -35,6 +35,7 @@ def check_static(code: TaskCode) -> None:
 
 
 def check_script(name: str, source: str) -> None:
+    """Raises GateRefusal for a script that is no Python, imports or names what it must not, or reads the labels."""
     tree = parse_script(name, source)
     check_imports(name, tree)
     check_texts(name, tree)
@@ -44,6 +45,7 @@ def check_script(name: str, source: str) -> None:
 
 
 def parse_script(name: str, source: str) -> ast.Module:
+    """The syntax tree of a script. Raises GateRefusal with the line that is no Python."""
     try:
         # CPython 3.11 keeps the depth of its tree building per process: parsing in two threads raises SystemError.
         with _parsing:
@@ -57,10 +59,8 @@ def parse_script(name: str, source: str) -> ast.Module:
 
 def check_imports(name: str, tree: ast.Module) -> None:
     """Only the standard library, its network modules left out, and the libraries that a sandbox has."""
-    for node in ast.walk(tree):
-        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom):
-            modules = [node.module or "."]
+    for node in (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)):
+        modules = [node.module or "."] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
         for root in (module.partition(".")[0] for module in modules):
             if root in NETWORK or root not in LIBRARIES | sys.stdlib_module_names:
                 allowed = f"allowed are the standard library without network, {', '.join(sorted(LIBRARIES))}"
@@ -68,6 +68,7 @@ def check_imports(name: str, tree: ast.Module) -> None:
 
 
 def check_texts(name: str, tree: ast.Module) -> None:
+    """Raises GateRefusal for an absolute path in a script."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and ABSOLUTE.match(node.value):
             raise GateRefusal("absolute_path", f"{name}, line {node.lineno}: the absolute path {node.value!r}; "

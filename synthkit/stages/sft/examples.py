@@ -27,7 +27,7 @@ def show_row(row: SftExample, tokenizer: "PreTrainedTokenizerBase", max_length: 
     return pd.DataFrame(turns)
 
 
-def encode(messages: list[dict], tokenizer: "PreTrainedTokenizerBase") -> dict[str, list[int]]:
+def encode(messages: list[dict[str, str]], tokenizer: "PreTrainedTokenizerBase") -> dict[str, list[int]]:
     """Token ids of a conversation and the mask of those inside assistant turns."""
     out = tokenizer.apply_chat_template(
         messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True

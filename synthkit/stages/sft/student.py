@@ -52,6 +52,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokeniz
 def build_scratch_model(
     size: ScratchParams, tokenizer: "PreTrainedTokenizerBase", max_length: int, seed: int
 ) -> "PreTrainedModel":
+    """A Qwen3 of the given size with random weights drawn by the seed; its context is twice `max_length`."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
 

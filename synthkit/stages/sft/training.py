@@ -20,6 +20,7 @@ WORLD = int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def params_of(stage: Stage) -> SftParams:
+    """The parameters of this stage."""
     assert isinstance(stage.params, SftParams)
     return stage.params
 
@@ -43,6 +44,7 @@ def find_checkpoint(stage: Stage) -> tuple[str | None, int]:
 
 
 def is_json(path: Path) -> bool:
+    """Whether a file holds JSON as a whole."""
     try:
         json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -66,6 +68,7 @@ def build_trainer(stage: Stage, model: Any, tokenizer: Any, rows: list[SftExampl
 
 
 def trainer_config(stage: Stage, n_rows: int) -> Any:
+    """TRL's settings: AdamW, a cosine schedule after warming up for 5 % of all steps, logs and checkpoints by step."""
     import torch
     from trl import SFTConfig
 
@@ -88,6 +91,7 @@ def trainer_config(stage: Stage, n_rows: int) -> Any:
 
 
 def lora_config(params: SftParams) -> Any:
+    """LoRA on all linear layers, or None for full fine-tuning."""
     if params.lora is None:
         return None
     from peft import LoraConfig
@@ -107,8 +111,8 @@ def log_callback(stage: Stage, advance: Callable[[int], Any]) -> Any:
     """Each of the trainer's log lines becomes a record, so that the curve survives an interruption."""
     from transformers import TrainerCallback
 
-    class Log(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kw: Any) -> None:
+    class Log(TrainerCallback):  # type: ignore[misc]  # transformers is Any here.
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kw: Any) -> None:
             if logs and "loss" in logs:
                 values = {name: logs.get(name) for name in LOGGED}
                 note_step(stage, TrainingStep(step=state.global_step, epoch=state.epoch, **values))

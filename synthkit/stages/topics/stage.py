@@ -38,6 +38,7 @@ class TopicBatch(BaseModel):
 
 
 def params_of(stage: Stage) -> TopicsParams:
+    """The parameters of this stage."""
     assert isinstance(stage.params, TopicsParams)
     return stage.params
 
@@ -70,6 +71,7 @@ def preview(stage: Stage) -> list[dict[str, Any]]:
 
 
 def plan_first(stage: Stage) -> Batch:
+    """The first request of the run, as it is planned while nothing was asked yet."""
     return plan_round(stage, read_grid(params_of(stage).grid), [], TopicPool())[0]
 
 
@@ -84,6 +86,7 @@ class Asking:
 
 @contextmanager
 def open_asking(stage: Stage, taken: list[str] | None = None) -> Iterator[Asking]:
+    """What the requests of a round share, open while they are sent."""
     yield Asking(stage, stage.open_chat(params_of(stage).teacher), taken or [])
 
 
@@ -104,11 +107,13 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Topic]:
 
 
 def list_work(stage: Stage, taken: list[str]) -> Worklist[Batch, Asking]:
+    """The worklist of requests; `taken` are the titles of the topics so far."""
     return Worklist(stage, {Batch: "batches.jsonl"}, name_batch, name_batch, refuse,
                     lambda stage: open_asking(stage, taken), ask_batch)
 
 
 def name_batch(batch: Batch) -> str:
+    """The key of a request: its number, with zeros so that keys sort as numbers do."""
     return f"{batch.number:06d}"
 
 
@@ -126,7 +131,8 @@ def sample_topics(stage: Stage, batches: list[Batch], pool: TopicPool) -> Iterat
     while len(pool.topics) < params.n_topics and pool.idle < params.max_idle_batches:
         planned = plan_round(stage, grid, batches, pool)
         work = list_work(stage, [topic.title for topic in pool.topics])
-        known = {int(key): batch for key, batch in work.work_off(planned, params.teacher.concurrency).items()}
+        rows = work.work_off(planned, params.teacher.concurrency)
+        known = {int(key): batch for key, batch in rows.items() if isinstance(batch, Batch)}
         check_same_cells(planned, known)
         before = len(pool.topics)
         answered = [known[batch.number] for batch in planned if batch.number in known]
@@ -157,6 +163,7 @@ def ask_batch(context: Asking, batch: Batch) -> Batch:
 
 
 def check_same_cells(planned: list[Batch], known: dict[int, Batch]) -> None:
+    """Raises StageError when a request on record asked for other cells than the plan has for its number."""
     for batch in planned:
         if batch.number in known and known[batch.number].cells != batch.cells:
             raise StageError("01_topics: the grid was changed since this run began",
@@ -169,10 +176,12 @@ def load_topics(stage: Stage) -> list[dict[str, Any]]:
 
 
 def read_topics(stage: Stage) -> list[Topic]:
+    """The kept topics."""
     return read_records(stage.dir / "topics.jsonl", Topic)
 
 
 def read_batches(stage: Stage) -> list[Batch]:
+    """Every request on record with what came of it."""
     return read_records(stage.dir / "batches.jsonl", Batch)
 
 

@@ -41,12 +41,14 @@ class Playing:
     tasks: dict[str, Task] = field(default_factory=dict)
 
     def task(self, task_id: str) -> Task:
+        """A task, loaded at its first rollout."""
         if task_id not in self.tasks:
             self.tasks[task_id] = load_task(self.stage, task_id)
         return self.tasks[task_id]
 
 
 def params_of(stage: Stage) -> TrajectoriesParams:
+    """The parameters of this stage."""
     assert isinstance(stage.params, TrajectoriesParams)
     return stage.params
 
@@ -57,6 +59,7 @@ def load_inputs(stage: Stage) -> list[Verified]:
 
 
 def load_task(stage: Stage, task_id: str) -> Task:
+    """A verified task from stage 04's folder."""
     return Task.load(stage.input("04_self_debug") / "tasks", task_id)
 
 
@@ -79,6 +82,7 @@ def preview(stage: Stage, n: int = 1) -> list[dict[str, Any]]:
 
 @contextmanager
 def open_playing(stage: Stage) -> Iterator[Playing]:
+    """The teacher and the tasks, open while rollouts are played. Raises EndpointError when no tokenizer can count."""
     choose_counter(params_of(stage).tokenizer)
     yield Playing(stage, stage.open_chat(params_of(stage).teacher))
 
@@ -105,6 +109,7 @@ def run(stage: Stage, progress: Progress | None = None) -> list[Rollout]:
 
 
 def list_work(stage: Stage) -> Worklist[RolloutJob, Playing]:
+    """The worklist of rollouts."""
     return Worklist(stage, {Rollout: "rollouts.jsonl"}, lambda job: job.id, lambda row: row.id, refuse, open_playing,
                     play_and_save, list_files)
 
@@ -125,6 +130,7 @@ def refuse(job: RolloutJob, reason: str, detail: str) -> Rollout:
 
 
 def play(context: Playing, job: RolloutJob, saved: Trajectory | None = None, save: Save | None = None) -> Trajectory:
+    """One rollout: the teacher acts in the environment, from as far as `saved` had come."""
     params, client = params_of(context.stage), context.client
     tools = list_tools() if params.reply_format == "tool_call" else None
     return run_episode(
@@ -155,6 +161,7 @@ def load_rollouts(stage: Stage) -> list[dict[str, Any]]:
 
 
 def read_rollouts(stage: Stage) -> list[Rollout]:
+    """Every rollout on record."""
     return read_records(stage.dir / "rollouts.jsonl", Rollout)
 
 

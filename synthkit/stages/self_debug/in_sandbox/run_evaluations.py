@@ -14,8 +14,11 @@ import sys
 import traceback
 from pathlib import Path
 
+PATHS = ("script", "submission", "folder")
+
 
 def main(plan_file: str, results_file: str) -> None:
+    """Run every evaluation of the plan in turn; one JSON line for each goes to the results file."""
     plan = json.loads(Path(plan_file).read_text())
     home, log = os.getcwd(), Path(results_file).with_suffix(".log")
     signal.signal(signal.SIGALRM, stop_waiting)
@@ -24,7 +27,8 @@ def main(plan_file: str, results_file: str) -> None:
             pid = os.fork()
             if pid == 0:
                 try:
-                    enter(*(os.path.join(home, run[name]) for name in ("script", "submission", "folder")), log)
+                    script, submission, folder = (os.path.join(home, run[name]) for name in PATHS)
+                    enter(script, submission, folder, log)
                 finally:
                     os._exit(1)
             exit_code = wait_for(pid, plan["limit_s"])
@@ -75,6 +79,7 @@ def execute(script: str) -> int:
 
 
 def stop_waiting(number: int, frame: object) -> None:
+    """The alarm's handler: it ends the wait for a run."""
     raise TimeoutError
 
 
