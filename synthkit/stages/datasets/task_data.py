@@ -43,7 +43,7 @@ def check_reading(read: pd.DataFrame, table: pd.DataFrame, target: str) -> None:
 
 
 def place_pictures(frame: pd.DataFrame, folder: Path, split: str) -> pd.DataFrame:
-    """Write pictures below the folder; the table returned holds their paths. Raises HubError for two columns of them."""
+    """Write pictures below the folder and put their paths in the table. Raises HubError for two columns of them."""
     pictures = [name for name in frame.columns if holds_pictures(frame[name])]
     if len(pictures) > 1:
         raise HubError("no_features", f"a task can show one column of pictures, not {', '.join(pictures)}")
