@@ -1,5 +1,6 @@
 # make pipeline   the whole offline run: seven notebooks, no key, no network
-# make test       every test
+# make check      lint, types, notebooks, parameters and small units, in less than a minute: at each save
+# make test       every test but the slow suites below
 # make bench      times of the environment on this machine
 # make soak       400 environments, some killed by force: nothing is left of them
 # make attacks    every scripted attack against the gym, as a table
@@ -11,7 +12,6 @@
 # make ray        stages on a Ray cluster of two nodes; installs requirements.ray.lock
 # make ray-offline  stages 01 to 05 of the offline run there, a node leaving in the middle, beside a local run
 # make lab        JupyterLab on the notebooks
-# make lint       ruff
 # make clean      takes the virtual environment and caches away; runs under outputs/ stay
 #
 # Each target first makes .venv from requirements.lock, once.
@@ -19,7 +19,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help pipeline test bench soak attacks faults exports kills storm papermill ray ray-offline lab lint clean
+.PHONY: help pipeline check types units test bench soak attacks faults exports kills storm papermill ray ray-offline lab clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -27,6 +27,11 @@ STAMP := $(VENV)/.made-from-lock
 RAY_STAMP := $(VENV)/.made-from-ray-lock
 PARAMS ?= params/offline.yaml
 ARGS ?=
+# What is looked at in less than a minute: nothing here starts a process, a service or a sandbox.
+UNITS := $(addprefix tests/, test_architecture.py test_packaging.py test_readme.py notebooks/test_notebooks.py \
+  core/test_params.py core/test_profiles.py core/test_prompts.py core/test_personal_data.py core/test_files.py \
+  gym/test_parsing.py gym/test_aup.py gym/test_history.py gym/test_trajectory.py gym/test_task.py \
+  stages/test_leaks.py contract/test_contract_index.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
@@ -34,6 +39,17 @@ help:
 
 pipeline: $(STAMP)
 	@$(PY) -m synthkit run $(PARAMS) $(ARGS)
+
+# Both halves at once: a machine has two cores.
+check: $(STAMP)
+	@$(PY) -m ruff check .
+	@$(MAKE) --no-print-directory --jobs 2 types units
+
+types: $(STAMP)
+	@$(PY) -m mypy
+
+units: $(STAMP)
+	@$(PY) -m pytest $(UNITS) $(ARGS)
 
 test: $(STAMP)
 	@$(PY) -m ruff check .
@@ -72,11 +88,8 @@ ray-offline: $(RAY_STAMP)
 lab: $(STAMP)
 	@$(PY) -m jupyterlab notebooks
 
-lint: $(STAMP)
-	@$(PY) -m ruff check .
-
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last: an interrupted installation is taken up again by the next call.

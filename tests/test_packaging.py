@@ -13,7 +13,7 @@ import yaml
 from kits.places import ROOT
 
 TOP_LEVEL = {
-    ".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "environment.yml", "notebooks", "outputs", "params",
+    ".ci", ".gitignore", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "environment.yml", "notebooks", "outputs", "params",
     "pyproject.toml", "requirements.lock", "requirements.ray.lock", "synthkit", "tests",
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -27,8 +27,12 @@ NEVER_IMPORTED = {
     "accelerate": "the trainer of transformers asks for it",
     "ipykernel": "runs the notebooks' cells",
     "jupyterlab": "shows the notebooks: make lab",
+    "mypy": "is run as a command: make check",
+    "pandas-stubs": "tells mypy the types of pandas",
     "pyarrow": "pandas and datasets read and write Parquet through it",
     "ruff": "is run as a command: make lint",
+    "types-psutil": "tells mypy the types of psutil",
+    "types-pyyaml": "tells mypy the types of PyYAML",
     "statsmodels": "its tables are imported by the name that the catalogue gives",
 }
 CORNERSTONES = {
