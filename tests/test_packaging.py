@@ -81,7 +81,7 @@ def list_local(root: Path, path: Path) -> set[str]:
     """Modules that a file finds without a package: in a sandbox those beside it, in tests every one of the tests."""
     if path.is_relative_to(root / "tests"):
         return {other.stem for other in (root / "tests").rglob("*") if other.suffix == ".py" or other.is_dir()}
-    return {other.stem for other in path.parent.glob("*.py")} if path.parent.name == "inside" else set()
+    return {other.stem for other in path.parent.glob("*.py")} if path.parent.name == "in_sandbox" else set()
 
 
 def list_declared(*extras: str) -> set[str]:
