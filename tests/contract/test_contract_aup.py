@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from kits.places import DATA
 
+from synthkit.core.errors import RecordError
 from synthkit.gym.aup import BASELINE, Aup, compute_aup
 
 RUNS = DATA / "mlgym_runs.csv"
@@ -95,8 +96,16 @@ def test_2_last_of_a_minimised_metric_is_the_smallest_over_the_runs(published: p
 
 def test_2_the_baseline_of_a_task_is_the_first_that_a_run_has() -> None:
     table = measure({"a": [0.7, 0.8], "b": 0.6})
-    table["baseline"] = [NAN, 0.5, 0.9]
+    table["baseline"] = [NAN, 0.5, 0.5]
     assert areas(table) == areas(measure({"a": [0.7, 0.8], "b": 0.6}))
+
+
+def test_2_differs_two_baselines_of_a_task_are_refused() -> None:
+    # MLGym takes the first of a task's baselines; runs that were compared with different ones are not comparable.
+    table = measure({"a": [0.7, 0.8], "b": 0.6})
+    table["baseline"] = [NAN, 0.5, 0.9]
+    with pytest.raises(RecordError, match="two baseline scores"):
+        compute_aup(table)
 
 
 @pytest.mark.parametrize("score", [NAN, -0.1, 0.49])

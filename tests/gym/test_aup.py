@@ -93,3 +93,18 @@ def test_says_which_column_is_missing(published: pd.DataFrame) -> None:
         compute_aup(published.drop(columns="score_last"))
     with pytest.raises(RecordError, match="no rows"):
         compute_aup(published.head(0))
+
+
+@pytest.mark.parametrize(("column", "other"), [("direction", "minimize"), ("baseline", 0.25)])
+def test_a_tasks_rows_do_not_contradict_each_other(column: str, other: object) -> None:
+    scores = make_scores(("x", "a", 0.8), ("y", "a", 0.6), ("x", "b", 0.7))
+    scores[column] = [scores.at[0, column], other, other]
+    with pytest.raises(RecordError, match=f"two .*{column}"):
+        compute_aup(scores)
+
+
+def test_a_row_may_lack_the_baseline_that_others_have() -> None:
+    rows = [("x", "a", 0.8), ("y", "a", 0.6)]
+    scores = make_scores(*rows)
+    scores.loc[0, "baseline"] = np.nan
+    assert compute_aup(scores).aup == compute_aup(make_scores(*rows)).aup
