@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from synthkit.core.prompts import render_prompt
 from synthkit.gym.scoring import Score, is_table
 from synthkit.gym.scoring.baseline import Metrics, measure_improvement
-from synthkit.gym.scoring.csv_form import SAMPLE, SUBMISSION
-from synthkit.gym.task import Task
+from synthkit.gym.scoring.csv_form import SUBMISSION
+from synthkit.gym.task import SAMPLE, Task
 
 NAMED_FILES = 20
 

@@ -14,12 +14,10 @@ from itertools import islice
 from typing import Literal
 
 from synthkit.core.errors import TaskError
-from synthkit.gym.task import Task
+from synthkit.gym.task import ANSWERS, SAMPLE, Task
 
 Part = Literal["public", "private", "all"]
 
-ANSWERS = "data/answers.csv"
-SAMPLE = "data/sample_submission.csv"
 SUBMISSION = "submission.csv"
 MIN_BYTES, BYTES_OF_SAMPLE = 1 << 20, 64
 SPARE_LINES = 1000

@@ -27,9 +27,8 @@ from synthkit.gym.scoring.submissions import (
     find_command,
     find_timeout,
 )
-from synthkit.gym.task import Task
+from synthkit.gym.task import TEST, Task
 
-TEST = "data/test.csv"
 # tqdm's bars, which MLGym leaves out too.
 PROGRESS = re.compile(r"\d+%\|.*\| *\d+/\d+ \[|^ *\d+it \[")
 

@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from synthkit.core.errors import TaskError
-from synthkit.gym.task.config import DatasetConfig, Direction, TaskConfig, TaskMeta, read_section, write_section
-from synthkit.gym.task.published import PUBLISHED
+from synthkit.gym.task.config import DatasetConfig, TaskConfig, TaskMeta, read_section, write_section
+from synthkit.gym.task.published import PUBLISHED, Direction
 
 log = logging.getLogger(__name__)
+TEST = "data/test.csv"
+SAMPLE = "data/sample_submission.csv"
 ANSWERS = "data/answers.csv"
 SOLUTION = "solution.py"  # A solution that is known lies beside a task's files and is never shown.
-TABLES = ("data/train.csv", "data/test.csv", "data/sample_submission.csv", ANSWERS)
+TABLES = ("data/train.csv", TEST, SAMPLE, ANSWERS)
 PICTURES = "data/images/"
 
 

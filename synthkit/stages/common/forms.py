@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel
 
-from synthkit.gym.scoring.metrics import METRICS_BY_KIND, Direction, MetricName, TaskKind
+from synthkit.gym.scoring.metrics import METRICS_BY_KIND, MetricName, TaskKind
+from synthkit.gym.task.published import Direction
 
 METRICS = frozenset(name for names in METRICS_BY_KIND.values() for name in names)
 Split = Literal["random", "stratified", "grouped", "time"]

@@ -15,8 +15,9 @@ from synthkit.core.llm import ChatClient, Reply
 from synthkit.core.params import DatasetsParams
 from synthkit.core.prompts import render_messages
 from synthkit.core.stage import Stage
-from synthkit.gym.scoring.metrics import METRICS_BY_KIND, Direction, MetricName, TaskKind, direction_of
+from synthkit.gym.scoring.metrics import METRICS_BY_KIND, MetricName, TaskKind, direction_of
 from synthkit.gym.task.config import Origin
+from synthkit.gym.task.published import Direction
 from synthkit.stages.common.forms import CustomMetric, DatasetProposal, Split, TaskPlan
 from synthkit.stages.common.images import holds_pictures
 from synthkit.stages.common.origins import build_origin

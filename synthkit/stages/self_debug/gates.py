@@ -17,7 +17,7 @@ from synthkit.gym.sandbox import Result
 from synthkit.gym.sandbox.workspace import place_files
 from synthkit.gym.scoring import run_baseline
 from synthkit.gym.scoring.csv_form import Part, check_form
-from synthkit.gym.scoring.metrics import share_of_way
+from synthkit.gym.scoring.metrics import normalise_score
 from synthkit.gym.task import Task
 from synthkit.stages.common.task_writer import write_draft
 from synthkit.stages.self_debug.candidate import (
@@ -216,7 +216,7 @@ def require_success(script: str, result: Result | Ran, limit_s: float) -> None:
 
 def way_to_perfect(trial: Trial, value: float) -> float:
     """How far a score is from the trivial one (0) to the perfect one (1)."""
-    return -math.inf if math.isnan(value) else share_of_way(value, trial.values["trivial"], trial.perfect)
+    return -math.inf if math.isnan(value) else normalise_score(value, trial.values["trivial"], trial.perfect)
 
 
 GATES: tuple[tuple[str, Callable[[Trial], None]], ...] = (
