@@ -92,12 +92,6 @@ class Trajectory:
         write_text(folder / "results.json", dump(results))
         write_text(folder / f"{self.task_id}.traj", dump(self.to_mlgym()))
 
-    def to_atif(self) -> dict[str, Any]:
-        """The episode as an ATIF document, see `atif.py`."""
-        from synthkit.gym.trajectory.atif import write_atif
-
-        return write_atif(self)
-
     def to_mlgym(self) -> dict[str, Any]:
         """The content of the .traj file."""
         usage = {"total_cost": self.usd, "task_cost": self.usd, "tokens_sent": self.tokens_in,
