@@ -19,7 +19,7 @@ from synthkit.gym.task import Task, build_csv_task, write_task
 from synthkit.gym.task.config import TaskMeta
 
 TASK_ID = "attacked"
-# No text for the shell: the kit forks the episode here, and the twin says which folder it is in.
+# No text for the shell: the kit forks the episode here, and the fork says which folder it is in.
 FORK = "(the kit forks the episode)"
 ROWS = 20
 RIGHT_ROWS = 15

@@ -70,10 +70,10 @@ class Stage:
 
     def fork(self) -> str:
         try:
-            with self.env.fork() as twin:
-                return f"forked: {twin.step('pwd')[0]}"
-        except (BadFile, SandboxError) as refusal:
-            return f"not forked: {refusal}"
+            with self.env.fork() as forked:
+                return f"forked: {forked.step('pwd')[0]}"
+        except (BadFile, SandboxError) as error:
+            return f"not forked: {error}"
 
     def play(self, attack: Attack) -> Outcome:
         started = time.monotonic()

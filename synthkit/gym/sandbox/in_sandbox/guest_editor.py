@@ -19,12 +19,12 @@ MAX_FAULTS = 10
 MAX_FILE_BYTES = 16 << 20
 
 
-class Refusal(Exception):
+class EditorError(Exception):
     """What an editor command answers instead of doing its work."""
 
 
 def give_up(number: int, frame: object) -> None:
-    raise Refusal(f"This took longer than {MAX_SECONDS} seconds: name a smaller folder, or a simpler text.")
+    raise EditorError(f"This took longer than {MAX_SECONDS} seconds: name a smaller folder, or a simpler text.")
 
 
 class Editor:
@@ -41,8 +41,8 @@ class Editor:
         signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
         try:
             return {"output": self.dispatch(name, args, text), "exit_code": 0, "timed_out": False}
-        except Refusal as refusal:
-            output = str(refusal)
+        except EditorError as error:
+            output = str(error)
         except OSError as error:
             output = f"{name}: {error.filename or 'file'}: {error.strerror}"
         except ValueError as error:
@@ -64,11 +64,11 @@ class Editor:
             "search_file": (self.search_file, "<text> [<path>]"), "find_file": (self.find_file, "<name> [<folder>]"),
         }
         if name not in commands:
-            raise Refusal(f"There is no command {name}.")
+            raise EditorError(f"There is no command {name}.")
         command, form = commands[name]
         most = form.count("<")
         if not most - form.count("[") <= len(args) <= most:
-            raise Refusal(f"Write it as: {name} {form}".rstrip())
+            raise EditorError(f"Write it as: {name} {form}".rstrip())
         return command(*args)
 
     def resolve(self, path: str) -> str:
@@ -76,7 +76,7 @@ class Editor:
 
     def lines(self) -> list[str]:
         if not self.path:
-            raise Refusal("No file is open: use open first.")
+            raise EditorError("No file is open: use open first.")
         return split_lines(read_text(self.path))
 
     def show(self, lines: list[str]) -> str:
@@ -85,7 +85,7 @@ class Editor:
     def open(self, path: str, line: str = "1") -> str:
         path = self.resolve(path)
         if os.path.isdir(path):
-            raise Refusal(f"{path} is a folder: list it with ls.")
+            raise EditorError(f"{path} is a folder: list it with ls.")
         lines, number = split_lines(read_text(path)), read_number(line)
         check_line(number, lines)
         self.path = path
@@ -121,45 +121,45 @@ class Editor:
         pattern = read_pattern(term)
         hits = {path: count for path in walk_files(folder) if (count := count_hits(path, pattern))}
         if not hits:
-            raise Refusal(f"{term!r} is in no file below {folder}.")
+            raise EditorError(f"{term!r} is in no file below {folder}.")
         if len(hits) > MAX_HITS:
-            raise Refusal(f"{term!r} is in {len(hits)} files below {folder}: search for something rarer.")
+            raise EditorError(f"{term!r} is in {len(hits)} files below {folder}: search for something rarer.")
         rows = [f"{path} ({count} lines)" for path, count in sorted(hits.items())]
         return "\n".join([f"{term!r} was found in {len(hits)} files below {folder}:", *rows])
 
     def search_file(self, term: str, path: str = "") -> str:
         if not path and not self.path:
-            raise Refusal("No file is open: name one.")
+            raise EditorError("No file is open: name one.")
         path = self.resolve(path) if path else self.path
         search = read_pattern(term).search
         hits = [f"{number}:{line}" for number, line in enumerate(split_lines(read_text(path)), 1) if search(line)]
         if not hits:
-            raise Refusal(f"{term!r} is not in {path}.")
+            raise EditorError(f"{term!r} is not in {path}.")
         if len(hits) > MAX_HITS:
-            raise Refusal(f"{term!r} is in {len(hits)} lines of {path}: search for something rarer.")
+            raise EditorError(f"{term!r} is in {len(hits)} lines of {path}: search for something rarer.")
         return "\n".join([f"{term!r} was found in {len(hits)} lines of {path}:", *hits])
 
     def find_file(self, name: str, folder: str = ".") -> str:
         folder = self.resolve(folder)
         hits = sorted(path for path in walk_files(folder) if fnmatch.fnmatch(os.path.basename(path), name))
         if not hits:
-            raise Refusal(f"No file below {folder} is called {name!r}.")
+            raise EditorError(f"No file below {folder} is called {name!r}.")
         if len(hits) > MAX_HITS:
-            raise Refusal(f"{len(hits)} files below {folder} are called {name!r}: narrow the name down.")
+            raise EditorError(f"{len(hits)} files below {folder} are called {name!r}: narrow the name down.")
         return "\n".join([f"{len(hits)} files below {folder} are called {name!r}:", *hits])
 
     def change(self, name: str, args: list[str], text: str | None) -> str:
         """edit <first>:<last> and insert <line>: not made when they bring a fault into a Python file."""
         if text is None:
             form = "edit <first>:<last>" if name == "edit" else "insert <line>"
-            raise Refusal(f"Nothing was changed. Write `{form}`, the new lines, and end_of_{name} on its own line.")
+            raise EditorError(f"Nothing was changed. Write `{form}`, the new lines, and end_of_{name} on its own line.")
         lines = self.lines()
         first, last = read_range(name, args, len(lines))
         written = text.split("\n") if text else []
         new = [*lines[:first - 1], *written, *lines[last:]]
         faults, gap = find_new_faults(self.path, lines, new, (first, last, len(written)))
         if faults:
-            raise Refusal(self.explain(faults, lines, new, first))
+            raise EditorError(self.explain(faults, lines, new, first))
         write_text(self.path, new)
         self.window.fill(new)
         if new and not self.window.shows(min(first, len(new))):
@@ -199,7 +199,7 @@ def join_lines(lines: list[str]) -> str:
 
 def check_line(number: int, lines: list[str]) -> None:
     if not 1 <= number <= len(lines):
-        raise Refusal(f"There is no line {number}: the file has {len(lines)}.")
+        raise EditorError(f"There is no line {number}: the file has {len(lines)}.")
 
 
 def number_lines(lines: list[str], at: int, around: int = 8) -> list[str]:
@@ -209,7 +209,7 @@ def number_lines(lines: list[str], at: int, around: int = 8) -> list[str]:
 
 def read_number(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text):
-        raise Refusal(f"{text!r} is not a line number.")
+        raise EditorError(f"{text!r} is not a line number.")
     return int(text)
 
 
@@ -218,14 +218,14 @@ def read_range(name: str, args: list[str], count: int) -> tuple[int, int]:
     if name == "insert" and len(args) == 1 and args[0].isdecimal():
         line = read_number(args[0])
         if line > count:
-            raise Refusal(f"There is no line {line} to insert after: the file has {count}.")
+            raise EditorError(f"There is no line {line} to insert after: the file has {count}.")
         return line + 1, line
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", " ".join(args)) if name == "edit" else None
     if not match:
-        raise Refusal("Name the lines as `edit <first>:<last>`, or the line to insert after as `insert <line>`.")
+        raise EditorError("Name the lines as `edit <first>:<last>`, or the line to insert after as `insert <line>`.")
     first, last = int(match[1]), int(match[2])
     if not 1 <= first <= last <= count:
-        raise Refusal(f"There are no lines {first}:{last}: the file has {count}.")
+        raise EditorError(f"There are no lines {first}:{last}: the file has {count}.")
     return first, last
 
 
@@ -234,12 +234,12 @@ def read_text(path: str) -> str:
     with open(fd, "rb") as file:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
-            raise Refusal(f"{path} is not a regular file.")
+            raise EditorError(f"{path} is not a regular file.")
         if info.st_size > MAX_FILE_BYTES:
-            raise Refusal(f"{path} is too large for the editor ({info.st_size} bytes).")
+            raise EditorError(f"{path} is too large for the editor ({info.st_size} bytes).")
         data = file.read(MAX_FILE_BYTES)
     if b"\0" in data[:4096]:
-        raise Refusal(f"{path} is not a text file.")
+        raise EditorError(f"{path} is not a text file.")
     return data.decode("utf-8", "surrogateescape")
 
 
@@ -248,7 +248,7 @@ def write_text(path: str, lines: list[str]) -> None:
     try:
         data = join_lines(lines).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise Refusal("The new text holds half a surrogate pair, which no file can.") from error
+        raise EditorError("The new text holds half a surrogate pair, which no file can.") from error
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     with open(fd, "r+b", buffering=0) as file:
         old = file.read()
@@ -279,7 +279,7 @@ def read_pattern(term: str) -> re.Pattern[str]:
 def count_hits(path: str, pattern: re.Pattern[str]) -> int:
     try:
         return sum(pattern.search(line) is not None for line in read_text(path).split("\n"))
-    except (Refusal, OSError):
+    except (EditorError, OSError):
         return 0
 
 
