@@ -49,7 +49,8 @@ MAX_SHOWN = 40
 @cache
 def build_form(name: str) -> type[BaseModel]:
     """The model that checks a tool's arguments."""
-    return create_model(name, __config__=ConfigDict(extra="forbid"), **TOOLS[name][1])
+    fields: dict[str, Any] = TOOLS[name][1]
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def list_tools() -> list[dict[str, Any]]:
@@ -87,7 +88,7 @@ def write_action(name: Any, arguments: Any) -> str:
         raise FormatError(f"the arguments of {name} do not fit: {describe_faults(error)}") from error
     values = form.model_dump(exclude_none=True)
     if name == "bash":
-        return values["command"]
+        return str(values["command"])
     return name if name in ENDINGS else write_call(name, values)
 
 

@@ -131,7 +131,8 @@ def format_table(table: Table, rows: list[str]) -> bytes:
     return text.getvalue().encode()
 
 
-def is_finite(value: object) -> bool:
+def is_finite(value: str | float) -> bool:
+    """Whether a text or a number is a finite number, to Python's float()."""
     try:
         return math.isfinite(float(value))
     except (ValueError, OverflowError):

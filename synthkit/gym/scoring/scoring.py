@@ -110,7 +110,7 @@ def evaluate_table(task: Task, submission: bytes, part: Part, params: SandboxPar
         if faults:
             raise Unscored("bad_submission", faults)
         kept = (task.config.evaluation_paths[0], TEST)
-        files = {name: files[name] for name in kept} | restrict(task, submission, part)
+        files = {**{name: files[name] for name in kept}, **restrict(task, submission, part)}
     command = f"{find_command(task, 'evaluation', params)} --submission_file {WORKSPACE}/{SUBMISSION} >{STDOUT}"
     # The script is the teacher's work: as untrusted as the agent's.
     result, left = run_script(files, command, params, find_timeout(task), keep=[STDOUT])

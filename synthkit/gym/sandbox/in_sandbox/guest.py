@@ -16,11 +16,17 @@ import resource
 import select
 import signal
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from guest_editor import Editor
-from guest_processes import kill_all, reap, set_limit
-from guest_shell import Output, Shell, write_all
+if TYPE_CHECKING:
+    # Side by side in a sandbox, a package for the type checker.
+    from synthkit.gym.sandbox.in_sandbox.guest_editor import Editor
+    from synthkit.gym.sandbox.in_sandbox.guest_processes import kill_all, reap, set_limit
+    from synthkit.gym.sandbox.in_sandbox.guest_shell import Output, Shell, write_all
+else:
+    from guest_editor import Editor
+    from guest_processes import kill_all, reap, set_limit
+    from guest_shell import Output, Shell, write_all
 
 TICK_S = 0.1
 PR_SET_DUMPABLE = 4

@@ -9,9 +9,13 @@ import re
 import signal
 import stat
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from guest_window import Window
+if TYPE_CHECKING:
+    # Side by side in a sandbox, a package for the type checker.
+    from synthkit.gym.sandbox.in_sandbox.guest_window import Window
+else:
+    from guest_window import Window
 
 MAX_HITS = 100
 MAX_SECONDS = 15
@@ -178,7 +182,11 @@ def find_new_faults(path: str, old: list[str], new: list[str], place: tuple[int,
     """(the faults that an edit brings into a Python file, what could not be checked). `place`: see find_new."""
     if not path.endswith(".py"):
         return [], ""
-    import guest_lint  # here: what it imports would slow every session's start
+    # Here: what it imports would slow every session's start.
+    if TYPE_CHECKING:
+        from synthkit.gym.sandbox.in_sandbox import guest_lint
+    else:
+        import guest_lint
     after = guest_lint.check_python(join_lines(new))
     if not after.faults:
         return [], after.gap

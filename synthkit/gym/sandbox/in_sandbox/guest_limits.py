@@ -5,10 +5,15 @@ about every 50 ms, so a limit can be passed for that long. Runs beside guest.py,
 """
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import guest_usage as usage
-from guest_usage import Process
+if TYPE_CHECKING:
+    # Side by side in a sandbox, a package for the type checker.
+    from synthkit.gym.sandbox.in_sandbox import guest_usage as usage
+    from synthkit.gym.sandbox.in_sandbox.guest_usage import Process
+else:
+    import guest_usage as usage
+    from guest_usage import Process
 
 TICK_S = 0.05
 DISK_TICK_S = 0.5

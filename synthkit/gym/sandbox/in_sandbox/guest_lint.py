@@ -14,6 +14,7 @@ import tokenize
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from types import ModuleType
 from typing import NamedTuple
 
 MAX_BYTES = 1 << 20
@@ -127,12 +128,12 @@ def find_names(tree: ast.Module) -> tuple[list[Fault], str]:
     return [Fault(message.lineno, code, text.format(message.message_args[0])) for message, code, text in said], ""
 
 
-def load_pyflakes():  # noqa: ANN201
+def load_pyflakes() -> tuple[ModuleType, ModuleType]:
     """pyflakes' modules checker and messages; imported at the first edit of a Python file, not at a session's start."""
     archive = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyflakes.zip")
     if archive not in sys.path:
         sys.path.append(archive)
-    from pyflakes import checker, messages
+    from pyflakes import checker, messages  # type: ignore[import-untyped]  # it has none
     return checker, messages
 
 
@@ -167,17 +168,24 @@ def list_logical_lines(tree: ast.Module, lines: list[str]) -> Iterator[int]:
             todo += [part for part in block if hasattr(part, "body") or hasattr(part, "cases")]
 
 
-def list_starts(part: ast.AST, lines: list[str]) -> Iterator[int]:
+def list_starts(part: ast.stmt | ast.excepthandler | ast.match_case, lines: list[str]) -> Iterator[int]:
     """The lines that a statement, a handler or a case begins, its decorators' too; none for one behind a semicolon."""
     if isinstance(part, ast.match_case):
         yield part.pattern.lineno
     elif part.lineno <= len(lines) and len(read_blank(lines[part.lineno - 1])) == part.col_offset:
         yield part.lineno
-    yield from (node.lineno for node in getattr(part, "decorator_list", []))
+    yield from list_decorator_lines(part)
 
 
 def find_line(part: ast.stmt) -> int:
-    return min([part.lineno, *(node.lineno for node in getattr(part, "decorator_list", []))])
+    """The first line of a statement, that of its first decorator where it has one."""
+    return min([part.lineno, *list_decorator_lines(part)])
+
+
+def list_decorator_lines(part: ast.AST) -> list[int]:
+    """The lines of a function's or a class's decorators; none for anything else."""
+    decorators: list[ast.expr] = getattr(part, "decorator_list", [])
+    return [node.lineno for node in decorators]
 
 
 def drop_excused(faults: list[Fault], lines: list[str]) -> list[Fault]:

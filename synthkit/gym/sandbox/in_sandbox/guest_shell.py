@@ -13,10 +13,24 @@ import select
 import shlex
 import signal
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from guest_limits import make_watch
-from guest_processes import await_end, freeze_all, kill_all, kill_others, read_folder, reap, set_limit, signal_one
+if TYPE_CHECKING:
+    # Side by side in a sandbox, a package for the type checker.
+    from synthkit.gym.sandbox.in_sandbox.guest_limits import make_watch
+    from synthkit.gym.sandbox.in_sandbox.guest_processes import (
+        await_end,
+        freeze_all,
+        kill_all,
+        kill_others,
+        read_folder,
+        reap,
+        set_limit,
+        signal_one,
+    )
+else:
+    from guest_limits import make_watch
+    from guest_processes import await_end, freeze_all, kill_all, kill_others, read_folder, reap, set_limit, signal_one
 
 COMMAND_FD = 63
 STATUS_FD = 62
@@ -97,7 +111,7 @@ class Shell:
             write_all(self.commands, state + b"\0")
             self.wait(Output(0), time.monotonic() + STATE_TIMEOUT_S)
 
-    def become_bash(self, command_end: int, status_end: int, output_end: int) -> None:
+    def become_bash(self, command_end: int, status_end: int, output_end: int) -> NoReturn:
         try:
             os.setsid()
             # Out of the way of the numbers that are given out next.

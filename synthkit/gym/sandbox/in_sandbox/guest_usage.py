@@ -154,7 +154,8 @@ def sum_column(kind: str, name: str) -> int:
 def measure_hidden(processes: list[Process], mounts: list[str]) -> tuple[int, int]:
     """(memory, disk) of open files that have no name: memfds, and files deleted while they are open."""
     counted = {os.stat(folder).st_dev for folder in mounts}
-    memory, disk = {}, {}
+    memory: dict[tuple[int, int], int] = {}
+    disk: dict[tuple[int, int], int] = {}
     for path, link in list_open_files(processes):
         if not link.endswith(" (deleted)"):
             continue
@@ -180,7 +181,9 @@ def list_open_files(processes: list[Process]) -> Iterator[tuple[str, str]]:
 
 def measure_folder(folder: str, most: int) -> int:
     """What a folder's files take up, each at least LEAST_FILE; not much more is looked at than can amount to `most`."""
-    used, seen, todo, held = 0, set(), [folder], []
+    used, todo = 0, [folder]
+    seen: set[tuple[int, int]] = set()
+    held: list[int] = []
     left = 1000 + most // LEAST_FILE
     try:
         while todo and left > 0:

@@ -6,7 +6,7 @@ streams; signals follow. What a fork cannot imitate goes to the real interpreter
 interpreter answers.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # built in, which `signal` is not
 import _socket
 import os
 import sys

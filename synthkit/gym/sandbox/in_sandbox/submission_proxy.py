@@ -121,6 +121,7 @@ def serve(requests: int, replies: int) -> None:
 def answer(objects: list[Any], request: tuple[Any, ...]) -> list[Any]:
     kind, target, *rest = request
     try:
+        value: Any
         if kind == "import":
             os.sched_setaffinity(0, {target})
             value = importlib.import_module(rest[0])

@@ -23,7 +23,7 @@ import struct
 import sys
 from dataclasses import dataclass, field
 
-import program
+import program  # type: ignore[import-not-found]  # beside this file where it runs
 
 # linux/sched.h: user, mount, PID, network, IPC and UTS namespaces.
 NAMESPACES = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000

@@ -43,7 +43,7 @@ def encode_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
     Pictures are small grey pixels, and what reads like sentences is a few directions of its words' weights.
     """
-    columns = {}
+    columns: dict[str, pd.Series | np.ndarray] = {}
     for name in frame.columns:
         values = frame[name]
         if pd.api.types.is_numeric_dtype(values):
