@@ -51,6 +51,7 @@ def list_observations(messages: Messages) -> list[int]:
 
 
 def shorten(message: dict[str, str]) -> dict[str, str]:
+    """A message with one line in place of its content, in MLGym's words, that counts the lines left out."""
     lines = len(message["content"].splitlines())
     return message | {"content": f"Old output omitted ({lines} lines)"}
 
@@ -82,6 +83,7 @@ def find_windows(lines: list[str]) -> Iterator[tuple[int, int, str]]:
 
 
 def close_some(lines: list[str], windows: list[tuple[int, int, str]]) -> list[str]:
+    """The lines of an observation with one line in place of each window (start, end, path), in their order."""
     kept, done = [], 0
     for start, end, path in windows:
         kept += [*lines[done:start], f"(an older view of {path} stood here: {end - start} lines left out)"]

@@ -40,12 +40,14 @@ def describe_score(task: Task, score: Score, baseline: Metrics) -> str:
 
 
 def compare(task: Task, metrics: Metrics, baseline: Metrics) -> str:
+    """What stands behind a score: better than the baseline or not; '' where one of both lacks the task's metric."""
     if task.metric not in metrics or task.metric not in baseline:
         return ""
     return f" ({'better' if measure_improvement(task, metrics, baseline) > 0 else 'not better'} than the baseline)"
 
 
 def read_header(path: Path) -> list[str]:
+    """The column names of a CSV file; none for an empty one."""
     with path.open(encoding="utf-8-sig", newline="") as lines:
         return next(csv.reader(lines), [])
 
@@ -65,6 +67,7 @@ def format_number(value: float) -> str:
 
 
 def format_metrics(metrics: Metrics) -> str:
+    """Metrics as a JSON object with rounded numbers; '' for none."""
     inner = ", ".join(f"{json.dumps(name)}: {format_number(value)}" for name, value in metrics.items())
     return f"{{{inner}}}" if metrics else ""
 

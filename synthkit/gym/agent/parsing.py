@@ -148,6 +148,7 @@ def split_action(action: str) -> list[Call | Shell]:
 
 
 def join_shell(lines: list[str]) -> list[Shell]:
+    """The lines as one part for the shell; no part when they are blank."""
     text = "\n".join(lines)
     return [Shell(text)] if text.strip() else []
 

@@ -15,6 +15,7 @@ from synthkit.gym.agent.parsing import TEXT_COMMANDS, Call, FormatError, split_a
 
 
 def check_filled(text: str) -> str:
+    """The text itself, for pydantic. Raises ValueError when it is blank."""
     if not text.strip():
         raise ValueError("it is empty")
     return text
@@ -60,6 +61,7 @@ def list_tools() -> list[dict[str, Any]]:
 
 
 def write_schema(name: str) -> dict[str, Any]:
+    """The JSON schema of a tool's arguments, without the titles that pydantic adds."""
     schema = build_form(name).model_json_schema()
     del schema["title"]
     for field in schema["properties"].values():
@@ -93,6 +95,7 @@ def write_action(name: Any, arguments: Any) -> str:
 
 
 def describe_faults(error: ValidationError) -> str:
+    """The first three faults of a call's arguments, each with the argument's name, for the model."""
     return "; ".join(f"{'.'.join(map(str, e['loc']))[:MAX_SHOWN]}: {e['msg']}" for e in error.errors()[:3])
 
 

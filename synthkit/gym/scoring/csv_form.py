@@ -126,6 +126,7 @@ def choose_rows(task_id: str, ids: list[str], part: Part) -> list[str]:
 
 
 def format_table(table: Table, rows: list[str]) -> bytes:
+    """The CSV text of a table's rows with these keys, in their order; UTF-8, lines end with \\n."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([table.columns, *(table.rows[key] for key in rows)])
     return text.getvalue().encode()

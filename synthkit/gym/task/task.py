@@ -71,12 +71,14 @@ class Task:
 
     @property
     def metric(self) -> str | None:
+        """The score that counts: its own, MLGym's for a known id, or the first of its baseline scores; or None."""
         known = PUBLISHED.get(self.id)
         metric = self.meta.metric or (known.metric if known else None)
         return metric or next((name for scores in self.config.baseline_scores for name in scores), None)
 
     @property
     def direction(self) -> Direction:
+        """Whether more or less of the metric is better; 'maximize' where nothing says."""
         known = PUBLISHED.get(self.id)
         return self.meta.direction or (known.direction if known else "maximize")
 
@@ -96,6 +98,7 @@ class Task:
         return {path: source for path, source in self.all_files().items() if not self.is_secret(path)}
 
     def is_secret(self, workspace_path: str) -> bool:
+        """Whether a workspace path is kept from the agent."""
         return names_path(self.secret_files, workspace_path)
 
     def is_fixed(self, workspace_path: str) -> bool:
@@ -169,6 +172,7 @@ def fill_description(config: TaskConfig, datasets: list[DatasetConfig]) -> str:
 
 
 def resolve_inside(root: Path, name: str) -> Path:
+    """A path relative to a task's root, resolved. Raises TaskError when it leads out, or nothing is there."""
     path = (root / name).resolve()
     if not path.is_relative_to(root):
         raise TaskError(f"{name!r} leads out of the task's root")

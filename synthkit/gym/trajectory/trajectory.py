@@ -156,6 +156,7 @@ def read_mlgym(task_id: str, traj: dict[str, Any], results: dict[str, Any]) -> T
 
 
 def dump(content: dict[str, Any]) -> str:
+    """The text of a JSON file, indented by two blanks."""
     return json.dumps(content, indent=2) + "\n"
 
 

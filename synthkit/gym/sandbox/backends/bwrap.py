@@ -87,6 +87,7 @@ def fill_pipe(content: bytes) -> int:
 
 
 def kill(process: int) -> None:
+    """End a process by its pidfd; one that has ended already is no error."""
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(process, signal.SIGKILL)
 

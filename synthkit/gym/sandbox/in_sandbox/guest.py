@@ -42,11 +42,13 @@ class Names:
         self.both_ways = both_ways
 
     def hide(self, text: str) -> str:
+        """A text for the agent: host paths under their public names."""
         for host, public in self.pairs:
             text = text.replace(host, public)
         return text
 
     def reveal(self, text: str) -> str:
+        """A text of the agent's: public names as host paths, where the sandbox does not have them itself."""
         for host, public in self.pairs if self.both_ways else ():
             text = text.replace(public, host)
         return text
@@ -78,6 +80,7 @@ class Requests:
 
 
 def serve(requests: int, replies: int) -> None:
+    """Answer the kit's requests from one file descriptor on another until the first one ends; then end all."""
     source = Requests(requests)
     config = json.loads(source.read()[0])
     if not config["own_namespace"]:
@@ -116,6 +119,7 @@ def serve(requests: int, replies: int) -> None:
 
 
 def send(replies: int, reply: dict[str, Any]) -> None:
+    """Write a reply as one JSON line; what is no text in it is replaced."""
     # A folder's name may be no text.
     reply = {name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
              for name, value in reply.items()}
@@ -123,12 +127,14 @@ def send(replies: int, reply: dict[str, Any]) -> None:
 
 
 def cut_text(text: str, limit: int) -> str:
+    """A text with its middle left out where it has more bytes than `limit`."""
     kept = Output(limit)
     kept.add(text.encode("utf-8", "replace"))
     return kept.text()
 
 
 def main() -> None:
+    """Set the guest apart from what it will start, and serve."""
     # Away from 0 and 1, and out of reach of what bash starts: the pipes to the kit are not an agent's to use.
     requests, replies = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)

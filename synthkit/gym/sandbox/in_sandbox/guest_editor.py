@@ -28,6 +28,7 @@ class EditorError(Exception):
 
 
 def give_up(number: int, frame: object) -> None:
+    """The handler of SIGALRM. Raises EditorError in the command that took too long."""
     raise EditorError(f"This took longer than {MAX_SECONDS} seconds: name a smaller folder, or a simpler text.")
 
 
@@ -59,6 +60,7 @@ class Editor:
         return {"output": output, "exit_code": 1, "timed_out": False}
 
     def dispatch(self, name: str, args: list[str], text: str | None) -> str:
+        """The output of one command. Raises EditorError for an unknown one or a wrong number of arguments."""
         if name in ("edit", "insert"):
             return self.change(name, args, text)
         commands: dict[str, tuple[Callable[..., str], str]] = {
@@ -76,17 +78,21 @@ class Editor:
         return command(*args)
 
     def resolve(self, path: str) -> str:
+        """The full path of one that starts at the shell's folder, or at home with ~."""
         return os.path.normpath(os.path.join(self.find_folder(), os.path.expanduser(path)))
 
     def lines(self) -> list[str]:
+        """The lines of the open file as it is now. Raises EditorError when none is open."""
         if not self.path:
             raise EditorError("No file is open: use open first.")
         return split_lines(read_text(self.path))
 
     def show(self, lines: list[str]) -> str:
+        """The open file's window as the agent sees it."""
         return self.window.render(self.path, lines)
 
     def open(self, path: str, line: str = "1") -> str:
+        """Open a file and show it from about a line on. Raises EditorError for a folder or a line that is not there."""
         path = self.resolve(path)
         if os.path.isdir(path):
             raise EditorError(f"{path} is a folder: list it with ls.")
@@ -97,22 +103,26 @@ class Editor:
         return self.show(lines)
 
     def goto(self, line: str) -> str:
+        """Show the open file from about a line on. Raises EditorError for a line that is not there."""
         lines, number = self.lines(), read_number(line)
         check_line(number, lines)
         self.window.turn_to(lines, number)
         return self.show(lines)
 
     def scroll_down(self) -> str:
+        """Show the next window of the open file, which begins with the last lines of this one."""
         lines = self.lines()
         self.window.scroll_down(lines)
         return self.show(lines)
 
     def scroll_up(self) -> str:
+        """Show the window before, which ends with the first lines of this one."""
         lines = self.lines()
         self.window.scroll_up(lines)
         return self.show(lines)
 
     def create(self, path: str) -> str:
+        """Make a file of one empty line and open it; one that exists is opened as it is."""
         path = self.resolve(path)
         if os.path.exists(path):
             return f"{path} exists already, and was opened.\n{self.open(path)}"
@@ -121,6 +131,7 @@ class Editor:
         return self.open(path)
 
     def search_dir(self, term: str, folder: str = ".") -> str:
+        """The files below a folder with lines that match, counted. Raises EditorError for none or more than 100."""
         folder = self.resolve(folder)
         pattern = read_pattern(term)
         hits = {path: count for path in walk_files(folder) if (count := count_hits(path, pattern))}
@@ -132,6 +143,7 @@ class Editor:
         return "\n".join([f"{term!r} was found in {len(hits)} files below {folder}:", *rows])
 
     def search_file(self, term: str, path: str = "") -> str:
+        """The lines of a file, or the open one, that match. Raises EditorError for none or more than 100."""
         if not path and not self.path:
             raise EditorError("No file is open: name one.")
         path = self.resolve(path) if path else self.path
@@ -144,6 +156,7 @@ class Editor:
         return "\n".join([f"{term!r} was found in {len(hits)} lines of {path}:", *hits])
 
     def find_file(self, name: str, folder: str = ".") -> str:
+        """The files below a folder with a name or a pattern of it. Raises EditorError for none or more than 100."""
         folder = self.resolve(folder)
         hits = sorted(path for path in walk_files(folder) if fnmatch.fnmatch(os.path.basename(path), name))
         if not hits:
@@ -171,6 +184,7 @@ class Editor:
         return f"{self.show(new)}\n(the file was changed{gap and '; '}{gap})"
 
     def explain(self, faults: list[str], lines: list[str], new: list[str], at: int) -> str:
+        """Why a change was not made: its faults, and both texts around line `at`."""
         before, after = ("\n".join(number_lines(part, at)) for part in (lines, new))
         more = [f"({len(faults) - MAX_FAULTS} more)"] if len(faults) > MAX_FAULTS else []
         listed = "\n".join(["The change was not made, for it would bring these faults into the file:",
@@ -202,20 +216,24 @@ def split_lines(text: str) -> list[str]:
 
 
 def join_lines(lines: list[str]) -> str:
+    """The text of lines, each with its newline."""
     return "".join(f"{line}\n" for line in lines)
 
 
 def check_line(number: int, lines: list[str]) -> None:
+    """Raises EditorError when a file has no line of this number, counted from 1."""
     if not 1 <= number <= len(lines):
         raise EditorError(f"There is no line {number}: the file has {len(lines)}.")
 
 
 def number_lines(lines: list[str], at: int, around: int = 8) -> list[str]:
+    """The lines up to `around` before and behind line `at`, each with its number."""
     first, last = max(1, at - around), min(len(lines), at + around)
     return [f"{number}:{lines[number - 1]}" for number in range(first, last + 1)]
 
 
 def read_number(text: str) -> int:
+    """The number of a line from an argument. Raises EditorError when it is none."""
     if not re.fullmatch(r"\d{1,9}", text):
         raise EditorError(f"{text!r} is not a line number.")
     return int(text)
@@ -238,6 +256,10 @@ def read_range(name: str, args: list[str], count: int) -> tuple[int, int]:
 
 
 def read_text(path: str) -> str:
+    """A file's text; bytes that are no UTF-8 are kept as surrogates.
+
+    Raises EditorError for what is no regular file, has more than 16 MiB, or holds a NUL early on; OSError.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(fd, "rb") as file:
         info = os.fstat(fd)
@@ -269,6 +291,7 @@ def write_text(path: str, lines: list[str]) -> None:
 
 
 def replace_bytes(file: BinaryIO, data: bytes) -> None:
+    """Write a file's new content over the old one, then cut off what is left of that."""
     file.seek(0)
     rest = memoryview(data)
     while rest:
@@ -285,6 +308,7 @@ def read_pattern(term: str) -> re.Pattern[str]:
 
 
 def count_hits(path: str, pattern: re.Pattern[str]) -> int:
+    """How many lines of a file match; 0 for one that cannot be read."""
     try:
         return sum(pattern.search(line) is not None for line in read_text(path).split("\n"))
     except (EditorError, OSError):
@@ -301,6 +325,7 @@ def walk_files(folder: str) -> list[str]:
 
 
 def is_regular(path: str) -> bool:
+    """Whether a path is a regular file itself, and not a link to one."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:

@@ -70,6 +70,7 @@ class Watch:
         return limit, sum(process.state != "Z" for process in processes)
 
     def find_limit(self, processes: list[Process], now: float) -> str:
+        """The first limit that is passed by now, '' for none; the disk is measured when its time has come."""
         if sum(process.threads for process in processes) > self.budget["processes"]:
             return "processes"
         # The shell alone is held by its own limit.
@@ -85,6 +86,7 @@ class Watch:
         return ""
 
     def passes_memory(self, processes: list[Process]) -> bool:
+        """Whether memory is over its limit: measured in full first, in shares only when that is too much."""
         most = self.budget["memory_mb"] << 20
         files = usage.measure_mounts(self.mounts) + self.hidden
         private, shared = usage.measure_memory(processes, exactly=False)
@@ -95,6 +97,7 @@ class Watch:
         return private + max(shared, files) > most and (private > SMALL or files > self.start_files)
 
     def measure_disk(self, processes: list[Process]) -> int:
+        """Bytes of the session's files, deleted ones that are open included; sets when to look again."""
         started = time.monotonic()
         memory, disk = usage.measure_hidden(processes, self.mounts)
         self.hidden = memory + (usage.measure_segments() if self.own_namespace else 0)
@@ -115,6 +118,7 @@ class Watch:
         self.spent_s += max(handed / usage.TICKS + self.reaped_s - reaped_before, own / usage.TICKS)
 
     def describe(self, limit: str) -> str:
+        """The line that tells the agent which limit it has passed."""
         return f"(stopped: the action {SAYINGS[limit].format(**self.budget)}; all its processes were ended)"
 
     def settle(self) -> None:

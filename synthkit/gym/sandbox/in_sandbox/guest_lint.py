@@ -86,10 +86,12 @@ def move_line(line: int, first: int, last: int, shift: int) -> int:
 
 
 def is_broken(faults: list[Fault]) -> bool:
+    """Whether the faults are of a file that Python cannot parse."""
     return any(fault.code in SYNTAX for fault in faults)
 
 
 def describe_syntax(error: SyntaxError, data: bytes) -> Fault:
+    """The fault of a file that Python cannot parse, by the code that flake8 gives it."""
     line, said = error.lineno or 1, error.msg or "invalid syntax"
     if not is_readable(data):
         return Fault(line, UNREADABLE, f"the file cannot be read as text: {said}")
@@ -101,6 +103,7 @@ def describe_syntax(error: SyntaxError, data: bytes) -> Fault:
 
 
 def is_readable(data: bytes) -> bool:
+    """Whether bytes are text in the encoding that they declare, without a NUL."""
     try:
         encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
         return "\0" not in data.decode(encoding)
@@ -147,10 +150,12 @@ def find_indents(tree: ast.Module, lines: list[str]) -> list[Fault]:
 
 
 def read_blank(line: str) -> str:
+    """The blanks and tabs that a line begins with."""
     return line[:len(line) - len(line.lstrip(" \t"))]
 
 
 def list_logical_lines(tree: ast.Module, lines: list[str]) -> Iterator[int]:
+    """The numbers of the lines at which a statement, a handler, a case, an else or a finally begins."""
     todo: list[ast.AST] = [tree]
     while todo:
         node = todo.pop()
@@ -189,10 +194,12 @@ def list_decorator_lines(part: ast.AST) -> list[int]:
 
 
 def drop_excused(faults: list[Fault], lines: list[str]) -> list[Fault]:
+    """The faults without those that a `# noqa` excuses."""
     return [fault for fault in faults if not is_excused(fault, lines)]
 
 
 def is_excused(fault: Fault, lines: list[str]) -> bool:
+    """Whether the line of a fault holds a `# noqa` for its code, or one for all codes."""
     found = NOQA.search(lines[fault.line - 1]) if fault.line <= len(lines) else None
     if not found:
         return False

@@ -63,6 +63,7 @@ class Output:
         self.dropped = 0
 
     def add(self, data: bytes) -> None:
+        """Take in what was printed next."""
         room = self.half - len(self.head)
         self.head += data[:room]
         self.tail += data[room:]
@@ -73,6 +74,7 @@ class Output:
             self.dropped += extra
 
     def text(self) -> str:
+        """What is kept, with a line in the gap that counts the bytes that were dropped."""
         extra = max(0, len(self.tail) - self.half)
         dropped = self.dropped + extra
         if not dropped:
@@ -96,6 +98,7 @@ class Shell:
         self.start()
 
     def start(self, state: bytes = b"") -> None:
+        """Start bash in the session's folder, and have it take over `state`, which `take_state` gave."""
         command_end, self.commands = os.pipe()
         self.status, status_end = os.pipe()
         self.output, output_end = os.pipe()
@@ -112,6 +115,7 @@ class Shell:
             self.wait(Output(0), time.monotonic() + STATE_TIMEOUT_S)
 
     def become_bash(self, command_end: int, status_end: int, output_end: int) -> NoReturn:
+        """In the fork: take the pipes and limits, and become bash. Never returns."""
         try:
             os.setsid()
             # Out of the way of the numbers that are given out next.
@@ -216,6 +220,7 @@ class Shell:
         return f"{output}{gap}{self.watch.describe(self.limit)}"
 
     def take_limit(self) -> str:
+        """The limit that was passed, '' for none; asked again it is ''."""
         limit, self.limit = self.limit, ""
         return limit
 
@@ -263,6 +268,7 @@ class Shell:
         return {"output": f"{output}{gap}{note}", "exit_code": code}
 
     def read_output(self, kept: Output) -> int:
+        """Take in what is in the output's pipe, at most 64 KiB; returns the bytes read, 0 for none."""
         try:
             data = os.read(self.output, 65536)
         except BlockingIOError:
@@ -307,5 +313,6 @@ def enter_first(*folders: str) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
+    """Write all bytes to a file descriptor, in as many writes as it takes."""
     while data:
         data = data[os.write(fd, data):]

@@ -66,6 +66,7 @@ def glance_at_processes(own_namespace: bool) -> list[Process]:
 
 
 def read_children(pid: str) -> list[str]:
+    """The PIDs of a process's children, of all its threads."""
     found = []
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -75,6 +76,7 @@ def read_children(pid: str) -> list[str]:
 
 
 def read_stat(pid: str) -> Process | None:
+    """A process from its /proc/PID/stat; None when it has gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -100,6 +102,7 @@ def measure_memory(processes: list[Process], exactly: bool) -> tuple[int, int]:
 
 
 def read_full(pid: int) -> tuple[int, int]:
+    """(private, shared) memory of a process in full; zeros when it cannot be read."""
     try:
         return read_kinds(f"/proc/{pid}/status", FULL)
     except OSError:
@@ -107,6 +110,7 @@ def read_full(pid: int) -> tuple[int, int]:
 
 
 def read_shares(pid: int) -> tuple[int, int]:
+    """(private, shared) memory of a process, what it shares divided among those that have it."""
     try:
         return read_kinds(f"/proc/{pid}/smaps_rollup", SHARES)
     except OSError:
@@ -115,6 +119,7 @@ def read_shares(pid: int) -> tuple[int, int]:
 
 
 def read_kinds(path: str, kinds: tuple[tuple[bytes, ...], tuple[bytes, ...]]) -> tuple[int, int]:
+    """The sums of two kinds of lines of a /proc file, which gives KiB, in bytes. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
         lines = file.read().split(b"\n")
     private, shared = (sum(int(line.split()[1]) << 10 for line in lines if line.startswith(names)) for names in kinds)
@@ -128,6 +133,7 @@ def list_memory_folders(own_namespace: bool) -> list[str]:
 
 
 def measure_mounts(folders: list[str]) -> int:
+    """Bytes in file systems, at least LEAST_FILE for each file; one that cannot be read counts as nothing."""
     used = 0
     for folder in folders:
         with contextlib.suppress(OSError):
@@ -142,6 +148,7 @@ def measure_segments() -> int:
 
 
 def sum_column(kind: str, name: str) -> int:
+    """The sum of a column of /proc/sysvipc; 0 where the kernel has no such file."""
     try:
         with open(f"/proc/sysvipc/{kind}", encoding="ascii") as file:
             rows = [line.split() for line in file]
@@ -168,6 +175,7 @@ def measure_hidden(processes: list[Process], mounts: list[str]) -> tuple[int, in
 
 
 def list_open_files(processes: list[Process]) -> Iterator[tuple[str, str]]:
+    """(path below /proc, what it links to) of every file descriptor of the processes."""
     for process in processes:
         folder = f"/proc/{process.pid}/fd"
         try:
@@ -229,6 +237,7 @@ def open_up(path: str, most: int) -> list[tuple[os.stat_result, str]]:
 
 
 def list_entries(path: str, most: int) -> list[tuple[os.stat_result, str]]:
+    """The first `most` entries of a folder, links not followed. Raises OSError when it cannot be opened."""
     found = []
     with os.scandir(path) as entries:
         for entry in itertools.islice(entries, most):

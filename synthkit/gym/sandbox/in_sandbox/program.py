@@ -56,6 +56,7 @@ def reseed() -> None:
 
 
 def execute(args: list[str], main: types.ModuleType) -> None:
+    """Set argv and path as the interpreter does for this kind of call, and run the code in `main`."""
     kind = args[0] if args else "-"
     if kind == "-m":
         sys.argv, sys.path[:0] = ["-m", *args[2:]], [os.getcwd()]
@@ -104,6 +105,7 @@ def attempt(call: Callable[[], object]) -> int:
 
 
 def exit_code(value: object) -> int:
+    """The exit code for a SystemExit's value; what is no number is printed to stderr and gives 1."""
     if value is None or isinstance(value, int):
         return int(value or 0) & 255
     with contextlib.suppress(Exception):
@@ -124,6 +126,7 @@ def release(main: types.ModuleType) -> None:
 
 
 def flush_streams() -> None:
+    """Write out stderr and stdout; what fails is left."""
     for stream in (sys.stderr, sys.stdout):
         with contextlib.suppress(Exception):
             stream.flush()
