@@ -24,7 +24,7 @@ SCRIPT = "import pandas as pd\nfrom sklearn.linear_model import LinearRegression
          "frame = pd.DataFrame({'x': range(50), 'y': range(50)})\n" \
          "print(LinearRegression().fit(frame[['x']], frame['y']).score(frame[['x']], frame['y']))\n"
 LINES = 300
-# Issue targets in the units of the figures; concurrent actions are to be at least, all others at most.
+# In the units of the figures: concurrent actions a second at least, all others at most.
 TARGETS = {"start_stop_ms": 100.0, "echo_ms": 1.0, "open_ms": 2.0, "goto_ms": 2.0, "edit_ms": 10.0,
            "concurrent_actions_per_s": 1000.0, "python_warm_ms": 150.0}
 

@@ -4,8 +4,8 @@ Gymnasium's calls: `reset` and `step`. The reward is the improvement over the ba
 shares of the baseline's size (`measure_improvement`); every other step brings 0.
 
 Two differences from MLGym are on purpose. The step that reaches the limit is still run, and then what lies in the
-workspace is handed in (MLGym asks for one more action and throws it away). `validate` and `submit` are known by being
-the whole action, not by a text in the output, so nothing that a program prints can pass for them.
+workspace is handed in (MLGym asks for one more action and throws it away). `validate` and `submit` count only as the
+whole action, so nothing that a program prints can pass for them.
 """
 
 import re

@@ -1,5 +1,5 @@
-"""Replacing what makes a score: evaluate.py, python, functions, PATH, sitecustomize; and printing what a score "
-"prints."""
+"""Replacing what makes a score: evaluate.py, python, functions, PATH, sitecustomize; and printing what a score
+prints."""
 
 from .kit import Attack
 

@@ -40,7 +40,7 @@ def keep_all(messages: Messages) -> Messages:
 
 
 def keep_last(messages: Messages, count: int) -> Messages:
-    """The task and the last `count` observations stay; older ones become a line that counts theirs."""
+    """The task and the last `count` observations stay; each older one becomes a line that says how long it was."""
     old = set(list_observations(messages)[:-count])
     return [shorten(message) if at in old else message for at, message in enumerate(messages)]
 
@@ -57,7 +57,7 @@ def shorten(message: dict[str, str]) -> dict[str, str]:
 
 
 def close_windows(messages: Messages) -> Messages:
-    """Of each file only the observation that showed a window on it last keeps it; the rest of the others stays."""
+    """The windows on a file stay in the latest observation that shows one; elsewhere a line stands for each."""
     shown = list(messages)
     later: set[str] = set()
     for at in reversed(list_observations(messages)):

@@ -118,7 +118,10 @@ def skip_text(lines: list[str], at: int) -> int:
 
 
 def find_line(lines: list[str], start: int, wanted: str, indent: str = "") -> int | None:
-    """The line after the first one from `start` on that is `wanted`, with any of the characters of `indent` before."""
+    """The line after the first line from `start` on that reads `wanted`; None when no line does.
+
+    Any of the characters of `indent` may stand before it.
+    """
     found = (at + 1 for at in range(start, len(lines)) if lines[at].lstrip(indent or "\0") == wanted)
     return next(found, None)
 

@@ -96,8 +96,10 @@ def clone_tree(source: Path, dest: Path, left: int, *, links: bool) -> None:
 
 
 def clone_folder(folder: int, dest: Path, left: int, *, links: bool) -> int:
-    """Copy what an open folder holds; returns the bytes that are left. Each name is looked at once: then it can turn
-    into what it likes."""
+    """Copy what an open folder holds; returns the bytes that are left of `left`.
+
+    Each name is looked at once, for it can become another thing at any moment; what has changed since is left out.
+    """
     for name in set(os.listdir(folder)):
         try:
             left = clone_entry(name, folder, dest / name, left, links=links)

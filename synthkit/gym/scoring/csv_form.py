@@ -60,7 +60,11 @@ def read_vault(task: Task) -> tuple[Table, Table]:
 
 
 def restrict(task: Task, submission: bytes, part: Part) -> dict[str, bytes]:
-    """The submission and the answers with the rows of a part only, both in the answers' order."""
+    """The submission and the answers with the rows of a part only, both in the answers' order; CSV bytes by path.
+
+    `submission` has passed `check_form`. Raises TaskError when the answers are no table, KeyError or ValueError for a
+    submission of another form.
+    """
     answers, sample = read_vault(task)
     table = read_table(submission, SUBMISSION)
     order = [table.columns.index(name) for name in sample.columns]

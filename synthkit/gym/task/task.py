@@ -2,8 +2,8 @@
 
 A root holds `configs/tasks/<id>.yaml`, `configs/datasets/<id>.yaml` and `data/<id>/`; every path in them is relative
 to the root. Beside the task's files lies the kit's own `synthkit.yaml` (`TaskMeta`). A task of an MLGym checkout has
-none: its whole test set is scored, keys that nobody knows are left out with a warning, as MLGym does without one, and
-metric and direction come from `published.py` or its baseline.
+none: its whole test set is scored, unknown keys are left out with a warning (MLGym gives none), and metric and
+direction come from `published.py` or its baseline.
 """
 
 import difflib
@@ -128,7 +128,10 @@ class Task:
 
 
 def normalise_paths(config: TaskConfig) -> TaskConfig:
-    """`./evaluate.py` is evaluate.py. What needs more than the kit's own Python is said, for MLGym would install it."""
+    """The config with one spelling of each path: `./evaluate.py` is evaluate.py.
+
+    Warns of a task that asks for packages of its own: MLGym would install them, the kit does not.
+    """
     named = ("evaluation_paths", "baseline_paths", "secret_files")
     paths = {name: [str(PurePosixPath(path)) for path in getattr(config, name)] for name in named}
     if not config.use_generic_conda:

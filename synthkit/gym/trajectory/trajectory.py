@@ -40,8 +40,8 @@ class Trajectory:
     `messages` is the whole conversation, requests to mend a malformed reply left out. `scores` has one entry per scored
     validate and, last, the submission's; `parts` names the rows each is on: public, private or all. `shadow_scores`
     are validated submissions on the private rows, which the agent did not see. `step_usage` has one entry per step: the
-    tokens, USD and number of all its requests, malformed replies included. Money in USD, `seconds` is wall time. One
-    without an exit status is of an episode that goes on.
+    tokens, USD and number of all its requests, malformed replies included. Money in USD, `seconds` is wall time. A
+    trajectory without an exit status is of an episode that has not ended yet.
     """
 
     task_id: str

@@ -108,9 +108,12 @@ class Watch:
         return disk
 
     def count_time(self, processes: list[Process]) -> None:
-        """Add what was used since the last look. A process that ends hands its time to the one that waits for it, which
-        is among these, or is this one. The warm interpreter's programs hand it to nobody here, nor does the child of a
-        process that ignores its end: then what each one has used itself is the larger sum."""
+        """Add the processor time that was used since the last look.
+
+        A process that ends hands its time to the process that waits for it, which is one of these or the guest. The
+        warm interpreter's programs hand theirs to nobody here, and neither do children whose end is ignored: then the
+        sum of what each process has used itself is the larger one, and counts.
+        """
         before, self.seen = self.seen, {(process.pid, process.started): process for process in processes}
         reaped_before, self.reaped_s = self.reaped_s, usage.read_reaped()
         handed = sum(process.all for process in self.seen.values()) - sum(process.all for process in before.values())

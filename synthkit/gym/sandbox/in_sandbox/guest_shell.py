@@ -171,8 +171,10 @@ class Shell:
         return result | {"output": self.add_note(result["output"]), "limit": self.take_limit()}
 
     def leave(self, code: int) -> dict[str, Any]:
-        """A new shell for one that is told to end. Not left to the shell: what an action defined could keep it from
-        ending, or from doing anything else."""
+        """End the shell as a plain `exit` asks, and start a new one in its folder.
+
+        It is killed, for what an action has defined could keep bash's own exit from ending it.
+        """
         self.folder = read_folder(self.pid) or self.folder
         signal_one(self.pid, signal.SIGKILL)
         self.stop()

@@ -53,8 +53,10 @@ def list_processes(own_namespace: bool) -> list[Process]:
 
 
 def glance_at_processes(own_namespace: bool) -> list[Process]:
-    """list_processes, for a look that others follow: without going through a whole host's /proc, which costs more, but
-    one that is starting or ending just now may be missing."""
+    """The session's processes, at a lower price than `list_processes`, which goes through a whole host's /proc.
+
+    One that is starting or ending just now may be missing: the next look will find it.
+    """
     if own_namespace or not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
         return list_processes(own_namespace)
     below, todo = [], [str(os.getpid())]
@@ -94,8 +96,11 @@ def read_reaped() -> float:
 
 
 def measure_memory(processes: list[Process], exactly: bool) -> tuple[int, int]:
-    """(private, shared) memory that no file on a disk backs. Quickly: each process by itself, so that what several have
-    counts in each. Exactly, and slowly: in shares, those of processes outside too, such as the warm interpreter."""
+    """(private, shared) bytes of memory that no file on a disk backs.
+
+    Without `exactly` each process counts in full, so that what several share counts several times. With it, which is
+    slow, what is shared is divided among all that have it, processes outside such as the warm interpreter included.
+    """
     read = read_shares if exactly else read_full
     sizes = [read(process.pid) for process in processes]
     return sum(private for private, _ in sizes), sum(shared for _, shared in sizes)
@@ -188,7 +193,10 @@ def list_open_files(processes: list[Process]) -> Iterator[tuple[str, str]]:
 
 
 def measure_folder(folder: str, most: int) -> int:
-    """What a folder's files take up, each at least LEAST_FILE; not much more is looked at than can amount to `most`."""
+    """Bytes that the files below a folder take up, each at least LEAST_FILE; a file with two names counts once.
+
+    The search stops after as many entries as can amount to `most` bytes, and 1000 more.
+    """
     used, todo = 0, [folder]
     seen: set[tuple[int, int]] = set()
     held: list[int] = []
@@ -211,7 +219,10 @@ def measure_folder(folder: str, most: int) -> int:
 
 
 def scan_folder(path: str, held: list[int], most: int) -> list[tuple[os.stat_result, str]]:
-    """The entries of a folder, also of one that its owner has closed, or whose path is too long for the kernel."""
+    """The entries of a folder, also of one that its owner has closed, or whose path is too long for the kernel.
+
+    Descriptors that have to stay open meanwhile go to `held`. None for a folder that cannot be opened.
+    """
     try:
         if len(path) > LONGEST_PATH:
             held.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
@@ -224,7 +235,7 @@ def scan_folder(path: str, held: list[int], most: int) -> list[tuple[os.stat_res
 
 
 def open_up(path: str, most: int) -> list[tuple[os.stat_result, str]]:
-    """Files in a closed folder take up room as others do. It is open for a moment only."""
+    """The entries of a folder that its owner has closed: it is opened for a moment, for they take up room too."""
     try:
         mode = stat.S_IMODE(os.lstat(path).st_mode)
         os.chmod(path, mode | 0o500)

@@ -22,7 +22,7 @@ class Window:
         self.fill(lines)
 
     def fill(self, lines: list[str]) -> None:
-        """Down from `first`, and where the file ends sooner, up as well."""
+        """Take in the lines down from `first`, and where the file ends sooner, lines above it too."""
         if not lines:
             self.first, self.last = 1, 0
             return
@@ -57,7 +57,10 @@ class Window:
 
 
 def extend(lines: list[str], line: int, step: int, most_lines: int, most_bytes: int) -> int:
-    """The farthest line from one on, in a direction, such that all between fit; at least that one itself."""
+    """The farthest line that can stand in one window with `line`, upwards (`step` -1) or downwards (1).
+
+    At least `line` itself, even where it alone has more than `most_bytes`.
+    """
     left = most_bytes - measure(lines, line)
     count = 1
     while 1 <= line + step <= len(lines) and count < most_lines and left >= measure(lines, line + step):
