@@ -15,6 +15,7 @@ from typing import Literal
 from synthkit.core.errors import StageError
 from synthkit.export.selection import require_empty
 from synthkit.gym.trajectory import Trajectory
+from synthkit.gym.trajectory.atif import write_atif
 
 Format = Literal["mlgym", "atif"]
 STAGES = {"05": "05_trajectories", "07": "07_mlgym_eval"}
@@ -46,7 +47,7 @@ def export_trajectories(run_dir: Path, stage: str, form: Format, out: Path) -> i
         if form == "mlgym":
             shutil.copytree(episode.folder, out / episode.name)
         else:
-            document = Trajectory.load(episode.folder).to_atif()
+            document = write_atif(Trajectory.load(episode.folder))
             (out / f"{episode.name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return len(episodes)
 

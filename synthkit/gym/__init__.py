@@ -9,6 +9,16 @@
 
 `Task` reads MLGym's YAML files; `Environment` is an episode, in Gymnasium's terms; `Agent` lets a chat model act in
 it; `Trajectory` is what happened, in MLGym's files; the module `aup` compares models over tasks (and imports pandas).
+
+Which room imports which, without a circle; `task` imports no other:
+- sandbox: task
+- scoring: sandbox, task
+- agent: scoring, task
+- environment: agent, scoring, sandbox, task
+- trajectory: environment, agent, sandbox, task
+- episode: trajectory, environment, agent, sandbox, task
+- bench: environment, sandbox, task
+`aup` imports none of them. Of the rest of the kit they import synthkit.core alone.
 """
 
 from synthkit.gym.environment import Environment

@@ -29,7 +29,8 @@ KINDS: tuple[Kind, ...] = ("best", "last")
 class Aup:
     """AUP of every model of a pool, for best and last attempts, with the profiles to plot.
 
-    `aup[kind][model]` and `max_tau` are in log10 units; `profiles[kind][model]` holds a share of tasks per `tau`.
+    `aup[kind][model]`, `max_tau` and `tau` are in log10 units; `profiles[kind][model]` holds a share of tasks for each
+    of the `tau`.
     """
 
     pool: list[str]
@@ -42,7 +43,7 @@ class Aup:
 
 @dataclass
 class Interval:
-    """A difference of two models' AUP with its bootstrap interval."""
+    """A difference of two models' AUP with its bootstrap interval, all in log10 units."""
 
     value: float
     low: float
@@ -68,7 +69,7 @@ def compute_aup(scores: pd.DataFrame) -> Aup:
 
     One row per run: model, task, direction ('maximize' or 'minimize'), baseline (its score), score_best and score_last
     (NaN where the run has none). A model without a row on a task counts there as one that failed.
-    Source: MLGym v0.1.1, scripts/evaluation/get_ranks.py.
+    Raises RecordError as `read_pool` does. Source: MLGym v0.1.1, scripts/evaluation/get_ranks.py.
     """
     pool = read_pool(scores)
     everything = np.arange(len(pool.tasks))
@@ -83,10 +84,11 @@ def compute_aup(scores: pd.DataFrame) -> Aup:
 
 def bootstrap_aup_difference(scores: pd.DataFrame, model: str, other: str, *, kind: Kind = "best",
                              resamples: int = 1000, seed: int = 0) -> Interval:
-    """AUP(model) - AUP(other) with its 95 % interval.
+    """AUP(model) - AUP(other) in log10 units, with its 95 % interval.
 
     Each resample draws tasks with replacement, and on each task every model's runs with replacement, then computes
-    the whole pool anew. The interval holds the 2.5th to the 97.5th percentile.
+    the whole pool anew. The interval holds the 2.5th to the 97.5th percentile. Raises RecordError as `read_pool` does,
+    ValueError for a model that is not in the pool.
     """
     pool = read_pool(scores)
     first, second = pool.models.index(model), pool.models.index(other)
@@ -98,7 +100,11 @@ def bootstrap_aup_difference(scores: pd.DataFrame, model: str, other: str, *, ki
 
 
 def read_pool(scores: pd.DataFrame) -> Pool:
-    """The rows as arrays. Raises RecordError when a column is missing or a task's rows contradict each other."""
+    """The rows as arrays, tasks and models sorted, the baseline last.
+
+    The baseline of a task is the first that one of its rows has, as in MLGym, also where later rows have another.
+    Raises RecordError without rows, with a column missing, and when the rows of a task name two directions.
+    """
     missing = [name for name in COLUMNS if name not in scores.columns]
     if missing or scores.empty:
         raise RecordError(f"no AUP without scores: {'missing ' + ', '.join(missing) if missing else 'no rows'}",
@@ -165,11 +171,13 @@ def measure_profiles(pool: Pool, tables: dict[Kind, np.ndarray],
 
 
 def measure_areas(profiles: np.ndarray, tau: np.ndarray) -> np.ndarray:
-    """The left Riemann sum of each profile."""
-    return (profiles[:-1] * np.diff(tau)[:, None]).sum(axis=0)
+    """The left Riemann sum of each profile (one column per model), in units of log10(tau)."""
+    areas: np.ndarray = (profiles[:-1] * np.diff(tau)[:, None]).sum(axis=0)
+    return areas
 
 
 def resample_difference(pool: Pool, first: int, second: int, kind: Kind, rng: np.random.Generator) -> float:
+    """The difference of two models' AUP (columns of the pool) on one resample of tasks and runs, in log10 units."""
     tasks = rng.integers(len(pool.tasks), size=len(pool.tasks))
     tau, profiles = measure_profiles(pool, {kind: aggregate(pool, kind, tasks, rng)}, tasks)
     areas = measure_areas(profiles[kind], tau)

@@ -24,7 +24,7 @@ SCRIPT = "import pandas as pd\nfrom sklearn.linear_model import LinearRegression
          "frame = pd.DataFrame({'x': range(50), 'y': range(50)})\n" \
          "print(LinearRegression().fit(frame[['x']], frame['y']).score(frame[['x']], frame['y']))\n"
 LINES = 300
-# Issue targets in the units of the figures; concurrent actions are to be at least, all others at most.
+# In the units of the figures: concurrent actions a second at least, all others at most.
 TARGETS = {"start_stop_ms": 100.0, "echo_ms": 1.0, "open_ms": 2.0, "goto_ms": 2.0, "edit_ms": 10.0,
            "concurrent_actions_per_s": 1000.0, "python_warm_ms": 150.0}
 
@@ -82,17 +82,20 @@ def require(sandbox: Sandbox, command: str, expected: str) -> None:
 
 
 def start_and_stop(task: Task, params: SandboxParams) -> None:
+    """An episode without a step: the workspace, the sandbox, and their end."""
     with Environment(task, params, max_steps=1) as env:
         env.reset()
 
 
 def run_once(params: SandboxParams, command: str) -> None:
+    """A sandbox for one command, without a task; '' starts and stops it only."""
     with open_folder() as folder, open_sandbox(Path(folder), params) as sandbox:
         if command:
             sandbox.run(command, 60)
 
 
 def run_fresh() -> None:
+    """What a command costs without any sandbox: a bash of its own."""
     subprocess.run(["bash", "-c", "echo hi"], capture_output=True, check=True)
 
 
@@ -121,6 +124,7 @@ def measure_concurrency(task: Task, params: SandboxParams, n: int) -> float:
 
 
 def median_ms(call: Callable[[], object], n: int) -> float:
+    """The median wall time of `n` calls, in milliseconds."""
     times = []
     for _ in range(n):
         started = time.perf_counter()

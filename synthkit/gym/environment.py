@@ -4,8 +4,8 @@ Gymnasium's calls: `reset` and `step`. The reward is the improvement over the ba
 shares of the baseline's size (`measure_improvement`); every other step brings 0.
 
 Two differences from MLGym are on purpose. The step that reaches the limit is still run, and then what lies in the
-workspace is handed in (MLGym asks for one more action and throws it away). `validate` and `submit` are known by being
-the whole action, not by a text in the output, so nothing that a program prints can pass for them.
+workspace is handed in (MLGym asks for one more action and throws it away). `validate` and `submit` count only as the
+whole action, so nothing that a program prints can pass for them.
 """
 
 import re
@@ -73,16 +73,19 @@ class Environment:
         self.close()
 
     def close(self) -> None:
+        """Stop the sandbox and delete its workspace; scores, steps and status stay. A second call does nothing."""
         self._stack.close()
 
     @property
     def done(self) -> bool:
+        """Whether the episode has ended: then `step` needs a `reset` first."""
         return bool(self.exit_status)
 
     def reset(self, seed: int | None = None) -> tuple[str, dict[str, Any]]:
         """Start afresh in a new workspace; returns the task as the agent is told it, and `info`.
 
-        `seed` replaces the one given at first. Two resets of one seed are the same, file times included.
+        `seed` replaces the one given at first. Two resets of one seed are the same, file times included. A baseline
+        whose score is not stored is run first. Raises SandboxError when no sandbox can be started.
         """
         self.close()
         self.seed = self.seed if seed is None else seed
@@ -103,26 +106,34 @@ class Environment:
                              action_timeout_s=ACTION_TIMEOUT_S)
 
     def fork(self) -> "Environment":
-        """A second environment at this step, to be closed by itself: files, shell, open file, steps and scores so far.
+        """A second environment at this step, which the caller closes: for best-of-n, or to try a step and drop it.
 
-        Raises RuntimeError after the end, SandboxError when the session cannot be copied.
+        It has copies of the workspace's files, the shell, the open file, steps and scores so far; what runs in the
+        background stays here. Packing and unpacking the session may take 60 s each. Call it after `reset`. Raises
+        RuntimeError after the episode's end, SandboxError when the session cannot be packed or a second one cannot be
+        started, BadFile (sandbox/workspace.py) when the files are more than the sandbox's `disk_mb` MiB.
         """
         if self.done:
             raise RuntimeError("the episode is over: there is nothing to go on from")
-        twin = Environment(self.task, self.params, max_steps=self.max_steps, seed=self.seed, shadow=self.shadow,
-                           training_timeout_s=self.training_timeout_s)
-        twin.baseline, twin.baseline_public, twin.steps_taken = self.baseline, self.baseline_public, self.steps_taken
-        twin.scores, twin.parts, twin.shadow_scores = [*self.scores], [*self.parts], [*self.shadow_scores]
+        forked = Environment(self.task, self.params, max_steps=self.max_steps, seed=self.seed, shadow=self.shadow,
+                             training_timeout_s=self.training_timeout_s)
+        forked.baseline, forked.baseline_public = self.baseline, self.baseline_public
+        forked.steps_taken = self.steps_taken
+        forked.scores, forked.parts, forked.shadow_scores = [*self.scores], [*self.parts], [*self.shadow_scores]
         with ExitStack() as stack:
             folder = open_folder()
-            twin.workspace = Path(stack.enter_context(folder))
-            twin.sandbox = fork_session(self.sandbox, twin.workspace, self.params)
-            stack.callback(twin.sandbox.stop)
-            twin._stack = stack.pop_all()
-        return twin
+            forked.workspace = Path(stack.enter_context(folder))
+            forked.sandbox = fork_session(self.sandbox, forked.workspace, self.params)
+            stack.callback(forked.sandbox.stop)
+            forked._stack = stack.pop_all()
+        return forked
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Run one action: (observation, reward, terminated, truncated, info). Raises RuntimeError after the end."""
+        """Run one action: (observation, reward, terminated, truncated, info), as in Gymnasium.
+
+        `info` holds step, exit_status, scores, parts and execution_time (seconds of wall time). An action that fails,
+        overruns its time or kills the session is an observation. Raises RuntimeError after the end.
+        """
         if self.done:
             raise RuntimeError("the episode is over: call reset")
         self.steps_taken += 1

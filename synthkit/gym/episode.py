@@ -174,10 +174,16 @@ def run_episode(task: Task, model: Model, sandbox: SandboxParams, *, max_steps: 
                 training_timeout_s: int | None = None, history: str = "default", reply_format: str = "thought_action",
                 cost_limit_usd: float | None = None, time_limit_s: float | None = None, seed: int = 0,
                 shadow: bool = False, saved: Trajectory | None = None, save: Save | None = None) -> Trajectory:
-    """Play a task with a model from start to end: `Agent.play` in an Environment of its own.
+    """Play a task with a model from start to end: `Agent.play` in an Environment of its own, closed at the end.
 
-    The parameters are those of Agent, `Agent.play` and Environment, and so is what it raises; `name` is the model's
-    name in the trajectory.
+    `max_steps` counts actions; `training_timeout_s` bounds an action that runs Python, in seconds (None: the task's
+    own, then 3600); `cost_limit_usd` is USD at the list price and `time_limit_s` wall time in seconds, both for the
+    whole episode, None for no limit. `name` is the model's in the trajectory; `history`, `reply_format` as in Agent,
+    `shadow` as in Environment, `saved` and `save` as in `Agent.play`.
+
+    Raises ParamError for an unknown history or format, SandboxError when no sandbox can be started, Diverged when
+    `saved` cannot be played again, and what the model raises but for ReplyError and ContextOverflow: those end the
+    episode, and the trajectory's exit status says so.
     """
     agent = Agent(model, history, reply_format, cost_limit_usd, time_limit_s)
     with Environment(task, sandbox, max_steps=max_steps, training_timeout_s=training_timeout_s, seed=seed,

@@ -10,6 +10,7 @@ from .runner import Outcome, play_all
 
 
 def main() -> int:
+    """Play the attacks of the families named on the command line, or all; returns the exit code."""
     wanted = sys.argv[1:]
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder, open_world(Path(folder) / "world") as world:

@@ -9,11 +9,13 @@ TIDY = ("chmod u+rwx shut; rm -rf .synthkit-* submission_proxy.py data/answers.c
 
 
 def submit_code(name: str, code: str, seen: str, *, scored: bool = False) -> Attack:
+    """An attack that hands in this code as solution.py."""
     action = f"rm -rf solution.py; cat > solution.py <<'END'\n{code}\nEND"
     return Attack(name, "code", (action, "validate", TIDY), seen, "code", scored)
 
 
 def prepare(name: str, action: str, seen: str = SCORE) -> Attack:
+    """An attack that prepares the workspace in which solution.py is evaluated."""
     return Attack(name, "code", (action, "validate", TIDY), seen, "code", scored=True)
 
 

@@ -13,6 +13,7 @@ BIDI = r"a\342\200\256b\342\201\246c\342\201\251d\342\200\217e\330\234f"
 
 
 def show(name: str, seen: str, *actions: str, scored: bool = False) -> Attack:
+    """An attack on what a person sees of these actions."""
     return Attack(name, "display", actions, seen, scored=scored)
 
 

@@ -27,6 +27,7 @@ def speak(name: str, code: str, seen: str, profile: str = "warm") -> Attack:
 
 
 def press(name: str, seen: str, *actions: str, profile: str = "warm") -> Attack:
+    """An attack on the guest; the last action tells whether it goes on."""
     return Attack(name, "guest", actions, seen, profile)
 
 

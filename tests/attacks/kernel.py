@@ -25,6 +25,7 @@ CONNECT = ("import socket; s = socket.socket(socket.AF_INET, {}); s.settimeout(2
 
 
 def use_up(name: str, seen: str, *actions: str) -> Attack:
+    """An attack on a limit from a side that it may not see, in a small sandbox."""
     return Attack(name, "resources", actions, seen, "small")
 
 

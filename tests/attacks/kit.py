@@ -19,7 +19,7 @@ from synthkit.gym.task import Task, build_csv_task, write_task
 from synthkit.gym.task.config import TaskMeta
 
 TASK_ID = "attacked"
-# No text for the shell: the kit forks the episode here, and the twin says which folder it is in.
+# No text for the shell: the kit forks the episode here, and the fork says which folder it is in.
 FORK = "(the kit forks the episode)"
 ROWS = 20
 RIGHT_ROWS = 15
@@ -133,11 +133,13 @@ class World:
 
 @contextmanager
 def open_world(folder: Path) -> Iterator[World]:
+    """A world in a new folder, with its sockets, until the end of the `with`."""
     with ExitStack() as stack:
         yield World(folder, stack)
 
 
 def make_task(root: Path, canary: str) -> Task:
+    """The table task that is attacked: 20 rows to label, and a canary in its secret answers."""
     config, dataset = build_csv_task(TASK_ID, "Parity", "Tell odd from even.", "Numbers.", time_limit_s=20, meta=META)
     rows = [(i, i % 2) for i in range(ROWS)]
     write_task(root, config, [dataset], META, {
@@ -173,6 +175,7 @@ def find_share(part: str) -> float:
 
 @contextmanager
 def listen(name: str, address: tuple[str, int] | str) -> Iterator[socket.socket]:
+    """A socket of the host's that nobody in a sandbox may reach; a text as address is a unix socket."""
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM if name == "UDP" else socket.SOCK_STREAM) as listener:
         listener.bind(address)
@@ -183,6 +186,7 @@ def listen(name: str, address: tuple[str, int] | str) -> Iterator[socket.socket]
 
 
 def was_visited(name: str, listener: socket.socket) -> bool:
+    """Whether a datagram or a connection has come to a socket since the last look."""
     try:
         if name == "UDP":
             listener.recv(1)

@@ -9,6 +9,7 @@ PLUGIN = ("import glob, sys\n"
 
 
 def read_labels(name: str, seen: str, *actions: str, scored: bool = False) -> Attack:
+    """An attack that tries to see the secret answers, or to score with them."""
     return Attack(name, "labels", actions, seen, scored=scored)
 
 

@@ -6,18 +6,22 @@ CONNECT = "import socket; s = socket.socket({}); s.settimeout(2); s.connect({});
 
 
 def reach(name: str, kind: str, address: str, seen: str) -> Attack:
+    """An attack that connects a socket of this kind to an address."""
     return Attack(name, "network", (f'python -c "{CONNECT.format(kind, address)}"',), seen)
 
 
 def send(name: str, seen: str, *actions: str) -> Attack:
+    """An attack that sends something out with a program of its own."""
     return Attack(name, "network", actions, seen)
 
 
 def read_host(name: str, seen: str, *actions: str) -> Attack:
+    """An attack that reads what lies on the host."""
     return Attack(name, "host", actions, seen)
 
 
 def write_out(name: str, seen: str, *actions: str) -> Attack:
+    """An attack that writes outside of the workspace."""
     return Attack(name, "writing", actions, seen)
 
 

@@ -1,5 +1,5 @@
-"""Replacing what makes a score: evaluate.py, python, functions, PATH, sitecustomize; and printing what a score "
-"prints."""
+"""Replacing what makes a score: evaluate.py, python, functions, PATH, sitecustomize; and printing what a score
+prints."""
 
 from .kit import Attack
 
@@ -8,6 +8,7 @@ SCORE = r'Your score: \{"accuracy": 0\.\d+\}'
 
 
 def replace(name: str, *actions: str, seen: str = SCORE, profile: str = "warm") -> Attack:
+    """An attack that changes what scores are made with, in front of an honest or no submission."""
     return Attack(name, "replacing", actions, seen, profile, scored=True)
 
 

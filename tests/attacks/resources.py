@@ -14,10 +14,12 @@ ALONE = "[ $(pgrep -c sleep) = 0 ] && echo nobody is left"
 
 
 def use_up(name: str, seen: str, *actions: str) -> Attack:
+    """An attack that uses up one resource of a small sandbox."""
     return Attack(name, "resources", actions, seen, "small")
 
 
 def outlive(name: str, seen: str, *actions: str) -> Attack:
+    """An attack that leaves processes behind, past a timeout or the end of the action."""
     # An action that names Python has its own, shorter time here.
     return Attack(name, "outliving", actions, seen, "brief")
 

@@ -41,6 +41,7 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
+        """The faults, or that the attack failed."""
         return "; ".join(self.faults) or "failed, as it should"
 
 
@@ -58,6 +59,7 @@ class Stage:
         self.namespaces: set[str] = set()
 
     def act(self, action: str) -> str:
+        """Take one step and record it; whatever the kit raises becomes the observation."""
         state = json.dumps(self.env.state())
         started = time.monotonic()
         try:
@@ -69,13 +71,15 @@ class Stage:
         return observation
 
     def fork(self) -> str:
+        """Fork the episode and say which folder the fork is in, or why there is none."""
         try:
-            with self.env.fork() as twin:
-                return f"forked: {twin.step('pwd')[0]}"
-        except (BadFile, SandboxError) as refusal:
-            return f"not forked: {refusal}"
+            with self.env.fork() as forked:
+                return f"forked: {forked.step('pwd')[0]}"
+        except (BadFile, SandboxError) as error:
+            return f"not forked: {error}"
 
     def play(self, attack: Attack) -> Outcome:
+        """Play one attack and look for all that must hold after it."""
         started = time.monotonic()
         scores_before, steps_before = len(self.env.scores), len(self.trajectory.steps)
         self.act("cd ~/workspace; umask 022")
@@ -97,6 +101,7 @@ class Stage:
         return outcome
 
     def check_scores(self, attack: Attack, scores: list[dict[str, float]]) -> list[str]:
+        """What is wrong with the scores that an attack got: any where none was due, or one too good."""
         if not attack.scored and scores:
             return [f"it got a score: {scores}"]
         return [f"a score that is too good: {score}" for score in scores if score["accuracy"] > self.game.public]
@@ -114,6 +119,7 @@ class Stage:
         return [] if got == [{"accuracy": self.game.public}] else [f"honest work got {got}: {said[-LINE_CHARS:]}"]
 
     def check_secrets(self, text: str) -> list[str]:
+        """What of the host came out, was changed, or was reached."""
         faults = ["a secret of the host's came out"] if self.world.canary in text else []
         before, self.world.before = self.world.before, self.world.fingerprint()
         if self.world.before != before:
@@ -147,6 +153,7 @@ def find_line(found: re.Match[str]) -> str:
 
 
 def find_controls(steps: Iterable[Step]) -> list[str]:
+    """The control characters in observations and states, as one fault."""
     texts = [text for step in steps for text in (step.observation, *json.loads(step.state).values())]
     found = sorted({repr(sign) for text in texts for sign in CONTROLS.findall(text)})
     return [f"control characters reach a person: {' '.join(found)}"] if found else []

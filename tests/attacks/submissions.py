@@ -8,6 +8,7 @@ TRUE_SCORE = r'Your score: \{"accuracy": 0\.\d+\}'
 
 
 def hand_in(name: str, how: str, seen: str, *, scored: bool = False, profile: str = "warm") -> Attack:
+    """An attack whose submission is made by these commands, and validated."""
     return Attack(name, "submission", (f"rm -rf {FILE}; {how}", "validate"), seen, profile, scored)
 
 

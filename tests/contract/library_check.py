@@ -78,6 +78,7 @@ def resolve(path: str) -> Any:
 
 
 def name_version(use: Use) -> str:
+    """A library with its installed version; its name alone for a module that is no package."""
     library = use.dotted.partition(".")[0]
     try:
         return f"{library} {version(library)}"
@@ -121,6 +122,7 @@ def read_tree(thing: Any) -> ast.AST:
 
 @cache
 def read_strings(thing: Any) -> frozenset[str]:
+    """Every text that stands in the source of a class or a function."""
     return frozenset(node.value for node in ast.walk(read_tree(thing))
                      if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
@@ -167,6 +169,7 @@ def list_users(use: Use, words: Iterable[str], kit: Mapping[str, ast.Module]) ->
 
 @cache
 def list_names(tree: ast.AST) -> frozenset[str]:
+    """Every name that a module gives or uses."""
     return frozenset(name for node in ast.walk(tree) for name in name_parts(node))
 
 
@@ -238,4 +241,5 @@ def find_called(node: ast.Call, imports: Mapping[str, str], table: Mapping[str, 
 
 
 def is_method(use: Use, libraries: set[str]) -> bool:
+    """Whether a use is a method of a class in one of these libraries."""
     return "." in use.path.partition(":")[2] and use.dotted.partition(".")[0] in libraries

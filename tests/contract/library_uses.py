@@ -28,10 +28,12 @@ class Use:
 
     @property
     def dotted(self) -> str:
+        """The path with dots alone, as source writes it."""
         return self.path.replace(":", ".")
 
     @property
     def name(self) -> str:
+        """The last part of the path, such as a method's name."""
         return self.dotted.rpartition(".")[2]
 
 

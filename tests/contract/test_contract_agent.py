@@ -23,10 +23,12 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 
 def say(action: str) -> str:
+    """A reply in MLGym's format that holds an action."""
     return f"DISCUSSION\nI go on.\n```\n{action}\n```"
 
 
 def converse(task: Task, *replies: str, max_steps: int = 20) -> tuple[Trajectory, list[list[dict[str, str]]]]:
+    """An episode of these replies, and the messages that each was an answer to."""
     shown: list[list[dict[str, str]]] = []
 
     def model(messages: list[dict[str, str]]) -> Reply:

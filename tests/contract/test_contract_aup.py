@@ -23,6 +23,7 @@ def measure(scores: dict[str, float | list[float]], *, baseline: float = 0.5, di
 
 
 def areas(*tables: pd.DataFrame) -> dict[str, float]:
+    """The AUP of every model for best attempts, on the tasks of these tables."""
     return compute_aup(pd.concat(tables)).aup["best"]
 
 

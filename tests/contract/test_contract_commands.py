@@ -20,14 +20,17 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
 
 @pytest.fixture(autouse=True)
 def fresh(env: Environment) -> None:
+    """Before each test: only three files in the workspace, and the shell in it."""
     env.step(f"cd {WORKSPACE}; chmod -R u+w .; rm -rf ./*; seq -f 'line %g' 3000 > long.txt; seq 3 > three.txt; {PNG}")
 
 
 def see(env: Environment, action: str) -> list[str]:
+    """The lines of an action's observation."""
     return env.step(action)[0].split("\n")
 
 
 def read(env: Environment, name: str) -> str:
+    """A file of the workspace, read from outside."""
     return (env.workspace / name).read_text()
 
 

@@ -34,11 +34,13 @@ PROGRESS = ' 50%|#####     | 1/2 [00:00<00:00, 10.00it/s]'
 
 
 def score(task: Task, workspace: Path | bytes) -> tuple[dict[str, float] | None, str | None]:
+    """(metrics, failure) of a submission on all rows."""
     result = score_submission(task, workspace, "all", SANDBOX)
     return result.metrics, result.failure
 
 
 def load_model(root: Path, evaluate: str, entrypoint: str = "ModelSubmissionTasks") -> Task:
+    """A task whose submission is a model, with this evaluation."""
     write_task(root, {"evaluate.py": evaluate}, task_entrypoint=entrypoint, evaluation_paths=["evaluate.py"],
                starter_code=["data/guess/evaluate.py"], training_timeout=10)
     return Task.load(root, "guess")

@@ -12,6 +12,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def list_tests(path: Path) -> list[str]:
+    """The names of the test functions of a file."""
     nodes = ast.parse(path.read_text(encoding="utf-8")).body
     return [node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
 

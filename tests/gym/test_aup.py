@@ -93,3 +93,17 @@ def test_says_which_column_is_missing(published: pd.DataFrame) -> None:
         compute_aup(published.drop(columns="score_last"))
     with pytest.raises(RecordError, match="no rows"):
         compute_aup(published.head(0))
+
+
+def test_a_task_has_one_direction() -> None:
+    scores = make_scores(("x", "a", 0.8), ("y", "a", 0.6), ("x", "b", 0.7))
+    scores.loc[1, "direction"] = "minimize"
+    with pytest.raises(RecordError, match="two .*direction"):
+        compute_aup(scores)
+
+
+def test_a_row_may_lack_the_baseline_that_others_have() -> None:
+    rows = [("x", "a", 0.8), ("y", "a", 0.6)]
+    scores = make_scores(*rows)
+    scores.loc[0, "baseline"] = np.nan
+    assert compute_aup(scores).aup == compute_aup(make_scores(*rows)).aup

@@ -8,6 +8,7 @@ import pytest
 from synthkit.core.errors import RecordError
 from synthkit.core.llm import Reply
 from synthkit.gym.trajectory import Step, Trajectory, estimate_tokens
+from synthkit.gym.trajectory.atif import write_atif
 
 REPLY = "DISCUSSION\nI submit.\n```\nsubmit\n```"
 
@@ -108,7 +109,7 @@ def test_an_episode_is_exported_as_atif() -> None:
     edit = "edit 1:2\nx = 1\nend_of_edit"
     trajectory.add(Step("{}", f"<think>Hm.</think>I edit.\n```\n{edit}\n```", "I edit.", edit, 0.1, "done"), used)
     trajectory.add(Step("{}", "BAD", "", "exit_cost", 0.0, "Exited (exit_cost)"), used * 2)
-    document = trajectory.to_atif()
+    document = write_atif(trajectory)
     check_atif(document)
     system, task, first, last = document["steps"]
     assert (system["source"], system["message"], task["source"]) == ("system", "Be.", "user")
@@ -125,7 +126,7 @@ def test_an_episode_is_exported_as_atif() -> None:
 def test_unknown_metrics_are_left_out_of_atif(tmp_path: Path) -> None:
     trajectory = make_trajectory()
     trajectory.save(tmp_path)
-    document = Trajectory.load(tmp_path).to_atif()
+    document = write_atif(Trajectory.load(tmp_path))
     check_atif(document)
     assert "metrics" not in document["steps"][2] and document["final_metrics"]["total_prompt_tokens"] == 10
     assert document["steps"][2]["tool_calls"][0]["function_name"] == "submit"

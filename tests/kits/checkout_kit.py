@@ -47,6 +47,7 @@ TASKS = {
 
 
 def write_checkout(root: Path) -> Path:
+    """Write the checkout's tasks, one with a dataset, a baseline and an unknown key; returns the root."""
     for name, (kind, files) in TASKS.items():
         for path, text in files.items():
             (root / "data" / name / path).parent.mkdir(parents=True, exist_ok=True)
@@ -67,5 +68,6 @@ def write_checkout(root: Path) -> Path:
 
 
 def write_yaml(path: Path, values: dict) -> None:
+    """Write keys as a YAML file; folders above it are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(json.loads(json.dumps(values))))

@@ -42,11 +42,13 @@ PRINT_SCORE = "import json\nprint(json.dumps({'score': 1}))\n"
 
 
 def write_yaml(path: Path, values: dict[str, Any]) -> None:
+    """Write keys as a YAML file; folders above it are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(values))
 
 
 def write_files(folder: Path, files: dict[str, str]) -> None:
+    """Write texts by their paths below a folder."""
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -90,12 +92,15 @@ def play(task: Task, *actions: str, max_steps: int = 30, **options: Any) -> tupl
 
 
 def load_table(root: Path, evaluate: str = EVALUATE, **keys: object) -> Task:
+    """The table task, read with its labels named as secret."""
     return Task.load(write_table_task(root, evaluate, **keys), "guess", secret_files=["labels.csv"])
 
 
 def load_duel(root: Path, evaluate: str = DUEL, **keys: object) -> Task:
+    """The task of the duel, read with the rival named as fixed."""
     return Task.load(write_duel_task(root, evaluate, **keys), "duel", fixed_files=["rival.py"])
 
 
 def print_metrics(**metrics: float) -> str:
+    """An evaluation script that prints these metrics whatever was handed in."""
     return f"print({json.dumps(json.dumps(metrics))})\n"

@@ -28,6 +28,7 @@ META = TaskMeta(metric="accuracy", direction="maximize", task_kind="classificati
 
 
 def table(columns: str, row: str) -> str:
+    """A CSV text of 20 rows: `row` is filled with i and y, which is i modulo 2."""
     return "\n".join([columns, *(row.format(i=i, y=i % 2) for i in range(20))]) + "\n"
 
 

@@ -16,7 +16,7 @@ from kits.library_kit import GOOD, NEAR, REFUSALS, lay_out, read_frame
 from synthkit.core.errors import HubError
 from synthkit.core.hub import HubClient
 from synthkit.core.params import DatasetsParams, HubParams
-from synthkit.gym.scoring.metrics import build_metrics, share_of_way
+from synthkit.gym.scoring.metrics import build_metrics, normalise_score
 from synthkit.offline.catalogue import read_catalogue
 from synthkit.offline.data import open_data
 from synthkit.offline.hub_server import open_hub
@@ -112,7 +112,7 @@ def find_fault_of_scores(metric: str, bench: Bench) -> str:
     if bench.score("submission.csv", metric) != pytest.approx(own):
         return "metric_mismatch"
     trivial = bench.score("data/sample_submission.csv", metric)
-    way = share_of_way(own, trivial, build_metrics()[metric].perfect)
+    way = normalise_score(own, trivial, build_metrics()[metric].perfect)
     return "" if 0.02 <= way <= 0.98 else "baseline_too_weak"
 
 

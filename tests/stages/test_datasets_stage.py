@@ -217,8 +217,8 @@ def test_a_task_that_says_what_another_says_is_dropped_before_it_costs_more(tmp_
         assert [row.task_id for row in first] == ["iris-species-t001"]
         assert datasets.funnel(stage) == (3, 1, {"same_task": 2}, {})
         assert datasets.run(stage) == first
-    twin = first[0].model_copy(update={"task_id": "other", "metric": "f1_macro"})
-    assert datasets.drop_near_duplicates([first[0], twin], 1) == ([first[0], twin], [])
+    repeated = first[0].model_copy(update={"task_id": "other", "metric": "f1_macro"})
+    assert datasets.drop_near_duplicates([first[0], repeated], 1) == ([first[0], repeated], [])
     other = first[0].model_copy(update={"description": "Say which of the insects visits a flower of this size."})
     other = other.model_copy(update={"title": "Visitors", "features": ["x"]})
     assert datasets.drop_near_duplicates([first[0], other], 1) == ([first[0], other], [])

@@ -40,7 +40,7 @@ def keep_all(messages: Messages) -> Messages:
 
 
 def keep_last(messages: Messages, count: int) -> Messages:
-    """The task and the last `count` observations stay; older ones become a line that counts theirs."""
+    """The task and the last `count` observations stay; each older one becomes a line that says how long it was."""
     old = set(list_observations(messages)[:-count])
     return [shorten(message) if at in old else message for at, message in enumerate(messages)]
 
@@ -51,12 +51,13 @@ def list_observations(messages: Messages) -> list[int]:
 
 
 def shorten(message: dict[str, str]) -> dict[str, str]:
+    """A message with one line in place of its content, in MLGym's words, that counts the lines left out."""
     lines = len(message["content"].splitlines())
     return message | {"content": f"Old output omitted ({lines} lines)"}
 
 
 def close_windows(messages: Messages) -> Messages:
-    """Of each file only the observation that showed a window on it last keeps it; the rest of the others stays."""
+    """The windows on a file stay in the latest observation that shows one; elsewhere a line stands for each."""
     shown = list(messages)
     later: set[str] = set()
     for at in reversed(list_observations(messages)):
@@ -82,6 +83,7 @@ def find_windows(lines: list[str]) -> Iterator[tuple[int, int, str]]:
 
 
 def close_some(lines: list[str], windows: list[tuple[int, int, str]]) -> list[str]:
+    """The lines of an observation with one line in place of each window (start, end, path), in their order."""
     kept, done = [], 0
     for start, end, path in windows:
         kept += [*lines[done:start], f"(an older view of {path} stood here: {end - start} lines left out)"]

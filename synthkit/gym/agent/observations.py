@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from synthkit.core.prompts import render_prompt
 from synthkit.gym.scoring import Score, is_table
 from synthkit.gym.scoring.baseline import Metrics, measure_improvement
-from synthkit.gym.scoring.csv_form import SAMPLE, SUBMISSION
-from synthkit.gym.task import Task
+from synthkit.gym.scoring.csv_form import SUBMISSION
+from synthkit.gym.task import SAMPLE, Task
 
 NAMED_FILES = 20
 
@@ -40,12 +40,14 @@ def describe_score(task: Task, score: Score, baseline: Metrics) -> str:
 
 
 def compare(task: Task, metrics: Metrics, baseline: Metrics) -> str:
+    """What stands behind a score: better than the baseline or not; '' where one of both lacks the task's metric."""
     if task.metric not in metrics or task.metric not in baseline:
         return ""
     return f" ({'better' if measure_improvement(task, metrics, baseline) > 0 else 'not better'} than the baseline)"
 
 
 def read_header(path: Path) -> list[str]:
+    """The column names of a CSV file; none for an empty one."""
     with path.open(encoding="utf-8-sig", newline="") as lines:
         return next(csv.reader(lines), [])
 
@@ -65,6 +67,7 @@ def format_number(value: float) -> str:
 
 
 def format_metrics(metrics: Metrics) -> str:
+    """Metrics as a JSON object with rounded numbers; '' for none."""
     inner = ", ".join(f"{json.dumps(name)}: {format_number(value)}" for name, value in metrics.items())
     return f"{{{inner}}}" if metrics else ""
 

@@ -78,8 +78,8 @@ def find_blocks(lines: list[str]) -> Iterator[tuple[int, int]]:
     """(line of the opening fence, line of the closing fence) of each block. Raises FormatError at an unclosed one."""
     at = 0
     while at < len(lines):
-        if FENCE.match(lines[at]):
-            end = find_close(lines, at)
+        if fence := FENCE.match(lines[at]):
+            end = find_close(lines, at, len(fence[1]))
             if end is None:
                 raise FormatError("the fenced block is not closed")
             yield at, end
@@ -87,9 +87,12 @@ def find_blocks(lines: list[str]) -> Iterator[tuple[int, int]]:
         at += 1
 
 
-def find_close(lines: list[str], start: int) -> int | None:
-    """The line that closes the block opened at `start`: bare, long enough, outside of nested blocks and of text."""
-    open_fences = [len(FENCE.match(lines[start]).group(1))]
+def find_close(lines: list[str], start: int, width: int) -> int | None:
+    """The line that closes the block opened at `start` by `width` backticks; None when no line does.
+
+    It is a bare fence, at least as long, outside of nested blocks and of a here-document's, edit's or insert's text.
+    """
+    open_fences = [width]
     at = start + 1
     while at < len(lines):
         fence = FENCE.match(lines[at])
@@ -115,7 +118,10 @@ def skip_text(lines: list[str], at: int) -> int:
 
 
 def find_line(lines: list[str], start: int, wanted: str, indent: str = "") -> int | None:
-    """The line after the first one from `start` on that is `wanted`, with any of the characters of `indent` before."""
+    """The line after the first line from `start` on that reads `wanted`; None when no line does.
+
+    Any of the characters of `indent` may stand before it.
+    """
     found = (at + 1 for at in range(start, len(lines)) if lines[at].lstrip(indent or "\0") == wanted)
     return next(found, None)
 
@@ -145,6 +151,7 @@ def split_action(action: str) -> list[Call | Shell]:
 
 
 def join_shell(lines: list[str]) -> list[Shell]:
+    """The lines as one part for the shell; no part when they are blank."""
     text = "\n".join(lines)
     return [Shell(text)] if text.strip() else []
 

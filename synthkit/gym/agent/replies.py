@@ -85,6 +85,7 @@ def read_tool_call(reply: str) -> Read:
 
 
 def read_call(call: Any, place: str) -> str:
+    """The action of a decoded call, a JSON value that stood at `place`. Raises FormatError."""
     check_keys(call, ("name", "arguments"), place)
     return check_action(write_action(call["name"], call["arguments"]), place)
 
@@ -118,17 +119,20 @@ DECODER = json.JSONDecoder(object_pairs_hook=refuse_doubles)
 
 
 def check_keys(value: Any, keys: tuple[str, ...], place: str) -> None:
+    """Raises FormatError when a JSON value is no object with exactly these keys."""
     if not isinstance(value, dict) or set(value) != set(keys):
         raise FormatError(f"{place} has to be a JSON object with exactly the keys {' and '.join(keys)}")
 
 
 def check_action(action: str, place: str) -> str:
+    """The action itself. Raises FormatError when it is blank; `place` names where it stood."""
     if not action.strip():
         raise FormatError(f"the action in {place} is empty")
     return action
 
 
 def join_thought(before: str, after: str) -> str:
+    """The thought from the texts before and behind an action, trimmed, on lines of their own."""
     return "\n".join(part for part in (before.strip(), after.strip()) if part)
 
 

@@ -15,6 +15,7 @@ from synthkit.gym.agent.parsing import TEXT_COMMANDS, Call, FormatError, split_a
 
 
 def check_filled(text: str) -> str:
+    """The text itself, for pydantic. Raises ValueError when it is blank."""
     if not text.strip():
         raise ValueError("it is empty")
     return text
@@ -49,7 +50,8 @@ MAX_SHOWN = 40
 @cache
 def build_form(name: str) -> type[BaseModel]:
     """The model that checks a tool's arguments."""
-    return create_model(name, __config__=ConfigDict(extra="forbid"), **TOOLS[name][1])
+    fields: dict[str, Any] = TOOLS[name][1]
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def list_tools() -> list[dict[str, Any]]:
@@ -59,6 +61,7 @@ def list_tools() -> list[dict[str, Any]]:
 
 
 def write_schema(name: str) -> dict[str, Any]:
+    """The JSON schema of a tool's arguments, without the titles that pydantic adds."""
     schema = build_form(name).model_json_schema()
     del schema["title"]
     for field in schema["properties"].values():
@@ -87,11 +90,12 @@ def write_action(name: Any, arguments: Any) -> str:
         raise FormatError(f"the arguments of {name} do not fit: {describe_faults(error)}") from error
     values = form.model_dump(exclude_none=True)
     if name == "bash":
-        return values["command"]
+        return str(values["command"])
     return name if name in ENDINGS else write_call(name, values)
 
 
 def describe_faults(error: ValidationError) -> str:
+    """The first three faults of a call's arguments, each with the argument's name, for the model."""
     return "; ".join(f"{'.'.join(map(str, e['loc']))[:MAX_SHOWN]}: {e['msg']}" for e in error.errors()[:3])
 
 

@@ -42,12 +42,14 @@ def make_folder() -> Path:
 
 
 def make_prefix() -> str:
+    """The start of a new folder's name, after a look for what killed kits have left; see `NAME`."""
     sweep_once(os.getpid(), tempfile.gettempdir())
     return f"synthkit-{read_namespace()}-{os.getpid()}-{read_start(os.getpid())}-"
 
 
 @cache
 def sweep_once(pid: int, folder: str) -> None:
+    """`sweep_folders` once for each process and temporary folder: a fork of the kit looks anew."""
     sweep_folders()
 
 

@@ -41,10 +41,10 @@ def fork_session(session: Sandbox, workspace: Path, params: SandboxParams) -> Sa
         clone_files(session.workspace, workspace, params.disk_mb << 20, links=True)
     finally:
         session.run(f"rm -rf {LUGGAGE}", FORK_TIMEOUT_S)
-    twin = open_sandbox(workspace, params)
-    twin.start()
+    forked = open_sandbox(workspace, params)
+    forked.start()
     unpacked = [f"/bin/tar -C {folder} -xf {LUGGAGE}/{at}.tar" for at, folder in enumerate(folders)]
-    twin.run("; ".join([*unpacked, UNPACK, f"cd {shlex.quote(state['working_dir'])}"]), FORK_TIMEOUT_S)
+    forked.run("; ".join([*unpacked, UNPACK, f"cd {shlex.quote(state['working_dir'])}"]), FORK_TIMEOUT_S)
     if state["open_file"] != "n/a":
-        twin.call("open", [state["open_file"]])
-    return twin
+        forked.call("open", [state["open_file"]])
+    return forked

@@ -97,6 +97,7 @@ class Sandbox:
         self.stop()
 
     def start(self) -> None:
+        """Start the session, as `with` does. Raises SandboxError when its guest does not start and answer in 20 s."""
         with ExitStack() as stack:
             tools = make_folder()
             stack.callback(delete_folder, tools)
@@ -121,8 +122,10 @@ class Sandbox:
         return self._act({"op": "run", "command": command, "timeout_s": timeout_s}, timeout_s)
 
     def call(self, name: str, args: list[str], text: str | None = None) -> Result:
-        """Run an editor command: open, goto, scroll_up, scroll_down, create, search_dir, search_file, find_file,
-        edit, insert; `text` is the new text of the last two."""
+        """Run an editor command; `text` is the new text of an edit or insert, None for any other.
+
+        The names are open, goto, scroll_up, scroll_down, create, search_dir, search_file, find_file, edit, insert.
+        """
         return self._act({"op": "call", "name": name, "args": args, "text": text}, EDITOR_TIMEOUT_S)
 
     def state(self) -> dict[str, str]:
@@ -201,7 +204,7 @@ def open_sandbox(workspace: Path, params: SandboxParams) -> Sandbox:
 
 
 def make_plain(text: str) -> str:
-    """Output as a person may see it: no terminal escapes or control characters, of redrawn lines the last state."""
+    """Output as a person may see it: no terminal escapes, no control characters, redrawn lines in their last state."""
     text = ESCAPES.sub("", text.encode("utf-8", "replace").decode())
     # Line by line, for an agent chooses the text: no pattern here takes longer than its length.
     return CONTROLS.sub("", "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")))

@@ -57,6 +57,10 @@ def place_files(files: Mapping[str, str | bytes | Path], dest: Path, *, replace:
 
 
 def clear_way(dest: Path, path: Path) -> None:
+    """Take away what stands where a file is to be written: links and files above it, and what has its name.
+
+    `path` lies below `dest`. No link is followed, for the agent made them.
+    """
     for parent in reversed(path.relative_to(dest).parents[:-1]):
         if (dest / parent).is_symlink() or (dest / parent).is_file():
             (dest / parent).unlink()
@@ -83,6 +87,7 @@ def clone_files(source: Path, dest: Path, max_bytes: int, *, links: bool = False
 
 
 def clone_tree(source: Path, dest: Path, left: int, *, links: bool) -> None:
+    """Copy an untrusted folder that is opened without following a link; `left` is bytes. Raises BadFile, OSError."""
     folder = os.open(source, FOLDER)
     try:
         clone_folder(folder, dest, left, links=links)
@@ -91,8 +96,10 @@ def clone_tree(source: Path, dest: Path, left: int, *, links: bool) -> None:
 
 
 def clone_folder(folder: int, dest: Path, left: int, *, links: bool) -> int:
-    """Copy what an open folder holds; returns the bytes that are left. Each name is looked at once: then it can turn
-    into what it likes."""
+    """Copy what an open folder holds; returns the bytes that are left of `left`.
+
+    Each name is looked at once, for it can become another thing at any moment; what has changed since is left out.
+    """
     for name in set(os.listdir(folder)):
         try:
             left = clone_entry(name, folder, dest / name, left, links=links)
@@ -103,6 +110,7 @@ def clone_folder(folder: int, dest: Path, left: int, *, links: bool) -> int:
 
 
 def clone_entry(name: str, folder: int, target: Path, left: int, *, links: bool) -> int:
+    """Copy one entry of an open folder, with all below it; returns the bytes that are left of `left`."""
     info = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISDIR(info.st_mode):
         below = os.open(name, FOLDER, dir_fd=folder)
@@ -119,6 +127,10 @@ def clone_entry(name: str, folder: int, target: Path, left: int, *, links: bool)
 
 
 def clone_file(name: str, folder_fd: int, target: Path, left: int) -> int:
+    """Copy a regular file with its mode and times; returns its bytes, 0 when it was not to be had any more.
+
+    Raises BadFile when it has more than `left` bytes.
+    """
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder_fd)
     except OSError:
@@ -173,6 +185,7 @@ def read_file(folder: Path, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes
 
 
 def read_regular(fd: int, name: str, max_bytes: int) -> bytes:
+    """The content of an open file that was named `name`. Raises BadFile when it is not regular, or too large."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise BadFile(f"{name} is not a regular file")
     if os.fstat(fd).st_size > max_bytes:
@@ -200,6 +213,7 @@ def run_script(files: Mapping[str, str | bytes | Path], command: str, params: Sa
 
 
 def take_file(folder: Path, name: str) -> bytes | None:
+    """`read_file`, with None for a file that it refuses."""
     try:
         return read_file(folder, name)
     except BadFile:

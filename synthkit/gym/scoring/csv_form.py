@@ -14,12 +14,10 @@ from itertools import islice
 from typing import Literal
 
 from synthkit.core.errors import TaskError
-from synthkit.gym.task import Task
+from synthkit.gym.task import ANSWERS, SAMPLE, Task
 
 Part = Literal["public", "private", "all"]
 
-ANSWERS = "data/answers.csv"
-SAMPLE = "data/sample_submission.csv"
 SUBMISSION = "submission.csv"
 MIN_BYTES, BYTES_OF_SAMPLE = 1 << 20, 64
 SPARE_LINES = 1000
@@ -62,7 +60,11 @@ def read_vault(task: Task) -> tuple[Table, Table]:
 
 
 def restrict(task: Task, submission: bytes, part: Part) -> dict[str, bytes]:
-    """The submission and the answers with the rows of a part only, both in the answers' order."""
+    """The submission and the answers with the rows of a part only, both in the answers' order; CSV bytes by path.
+
+    `submission` has passed `check_form`. Raises TaskError when the answers are no table, KeyError or ValueError for a
+    submission of another form.
+    """
     answers, sample = read_vault(task)
     table = read_table(submission, SUBMISSION)
     order = [table.columns.index(name) for name in sample.columns]
@@ -128,12 +130,14 @@ def choose_rows(task_id: str, ids: list[str], part: Part) -> list[str]:
 
 
 def format_table(table: Table, rows: list[str]) -> bytes:
+    """The CSV text of a table's rows with these keys, in their order; UTF-8, lines end with \\n."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([table.columns, *(table.rows[key] for key in rows)])
     return text.getvalue().encode()
 
 
-def is_finite(value: object) -> bool:
+def is_finite(value: str | float) -> bool:
+    """Whether a text or a number is a finite number, to Python's float()."""
     try:
         return math.isfinite(float(value))
     except (ValueError, OverflowError):

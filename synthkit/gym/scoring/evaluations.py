@@ -12,7 +12,8 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 @cache
 def read_metrics() -> dict[str, dict[str, str]]:
     """By metric: scikit-learn's function, the call of it, and a sentence for a task's description."""
-    return yaml.safe_load((TEMPLATES / "metrics.yaml").read_text(encoding="utf-8"))
+    metrics: dict[str, dict[str, str]] = yaml.safe_load((TEMPLATES / "metrics.yaml").read_text(encoding="utf-8"))
+    return metrics
 
 
 @cache

@@ -85,6 +85,7 @@ def list_own_names(scene: Path) -> list[str]:
 
 
 def list_nodes(source: str) -> list[ast.AST]:
+    """All nodes of a script's syntax tree; none for a text that is no Python."""
     try:
         return list(ast.walk(ast.parse(source)))
     except (SyntaxError, ValueError):
@@ -92,6 +93,7 @@ def list_nodes(source: str) -> list[ast.AST]:
 
 
 def is_library(name: str) -> bool:
+    """Whether a module of this name comes with Python or is installed beside the kit."""
     if name in sys.stdlib_module_names:
         return True
     try:

@@ -9,11 +9,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from synthkit.gym.task.published import Direction
+
 ClassificationMetric = Literal["accuracy", "balanced_accuracy", "f1_macro", "mcc", "quadratic_kappa"]
 RegressionMetric = Literal["rmse", "mae", "r2", "rmsle", "mape", "medae"]
 MetricName = Literal[ClassificationMetric, RegressionMetric]
 TaskKind = Literal["classification", "regression"]
-Direction = Literal["maximize", "minimize"]
 
 METRICS_BY_KIND: dict[TaskKind, list[str]] = {
     "classification": list(get_args(ClassificationMetric)),
@@ -65,9 +66,13 @@ def build_metrics() -> dict[str, Metric]:
 
 
 def direction_of(metric: MetricName) -> Direction:
+    """Whether more or less of a metric is better, without loading scikit-learn as `build_metrics` does."""
     return "minimize" if metric in ("rmse", "mae", "rmsle", "mape", "medae") else "maximize"
 
 
-def share_of_way(score: float, trivial: float, perfect: float) -> float:
-    """How far a score is on the way from the trivial one (0) to the perfect one (1), whatever the direction."""
+def normalise_score(score: float, trivial: float, perfect: float) -> float:
+    """A score on the scale that is 0 at the trivial score and 1 at the perfect one, whatever the direction.
+
+    Below 0 for a score worse than the trivial one; 0 where the trivial score is the perfect one.
+    """
     return (score - trivial) / (perfect - trivial) if perfect != trivial else 0.0

@@ -27,9 +27,8 @@ from synthkit.gym.scoring.submissions import (
     find_command,
     find_timeout,
 )
-from synthkit.gym.task import Task
+from synthkit.gym.task import TEST, Task
 
-TEST = "data/test.csv"
 # tqdm's bars, which MLGym leaves out too.
 PROGRESS = re.compile(r"\d+%\|.*\| *\d+/\d+ \[|^ *\d+it \[")
 
@@ -68,6 +67,7 @@ def find_submission(task: Task, workspace: Path) -> Path:
 
 
 def is_table(task: Task) -> bool:
+    """Whether a task takes one CSV file, and not the workspace as a whole."""
     return task.config.task_entrypoint == "CSVSubmissionTasks"
 
 
@@ -79,6 +79,7 @@ def run_baseline(task: Task, params: SandboxParams) -> tuple[Result, bytes | Non
 
 
 def evaluate(task: Task, submission: Path | bytes | None, part: Part, params: SandboxParams) -> dict[str, float]:
+    """The metrics of a submission. Raises Unscored with the reason for none, SandboxError, TaskError."""
     script = task.config.evaluation_paths[0]
     if is_table(task):
         return read_metrics(evaluate_table(task, take_table(submission), part, params), script)
@@ -92,6 +93,7 @@ def evaluate(task: Task, submission: Path | bytes | None, part: Part, params: Sa
 
 
 def take_table(submission: Path | bytes | None) -> bytes:
+    """A table's bytes, read from an untrusted workspace where it is given as a path. Raises Unscored."""
     if isinstance(submission, bytes):
         return submission
     try:
@@ -111,7 +113,7 @@ def evaluate_table(task: Task, submission: bytes, part: Part, params: SandboxPar
         if faults:
             raise Unscored("bad_submission", faults)
         kept = (task.config.evaluation_paths[0], TEST)
-        files = {name: files[name] for name in kept} | restrict(task, submission, part)
+        files = {**{name: files[name] for name in kept}, **restrict(task, submission, part)}
     command = f"{find_command(task, 'evaluation', params)} --submission_file {WORKSPACE}/{SUBMISSION} >{STDOUT}"
     # The script is the teacher's work: as untrusted as the agent's.
     result, left = run_script(files, command, params, find_timeout(task), keep=[STDOUT])
@@ -134,4 +136,5 @@ def read_metrics(stdout: bytes, script: str) -> dict[str, float]:
 
 
 def is_number(value: object) -> bool:
+    """Whether a JSON value is a finite number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value)

@@ -52,6 +52,7 @@ def evaluate_folder(task: Task, workspace: Path, params: SandboxParams) -> bytes
 
 
 def evaluate_apart(task: Task, workspace: Path, params: SandboxParams) -> bytes:
+    """What the evaluation prints that calls the workspace's Python code in another sandbox."""
     command = f"{find_command(task, 'evaluation', params)} >{STDOUT}"
     with open_folder() as first, open_folder() as second:
         scene, copy = Path(first), Path(second)
@@ -74,6 +75,7 @@ def choose_scene(task: Task, copy: Path) -> dict[str, Path]:
 
 
 def evaluate_together(task: Task, workspace: Path, params: SandboxParams) -> bytes:
+    """What the evaluation prints that runs on a copy of the workspace, the task's fixed files put back."""
     fixed = {name: path for name, path in task.all_files().items() if task.is_fixed(name)}
     with open_folder() as folder:
         scene = Path(folder)
@@ -88,6 +90,7 @@ def evaluate_together(task: Task, workspace: Path, params: SandboxParams) -> byt
 
 
 def read_output(task: Task, result: Result, scene: Path) -> bytes:
+    """What an evaluation has printed into its file in `scene`. Raises Unscored when it did not end well, BadFile."""
     check_result(task, result)
     return read_file(scene, STDOUT) or b""
 
@@ -127,6 +130,7 @@ def count_gpus(params: SandboxParams) -> int:
 
 
 def find_timeout(task: Task) -> float:
+    """How long a task's baseline or evaluation may take, in seconds; 3600 where the task does not say."""
     return task.config.training_timeout or DEFAULT_TIMEOUT_S
 
 

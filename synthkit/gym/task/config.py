@@ -21,10 +21,12 @@ log = logging.getLogger(__name__)
 
 
 class Section(BaseModel):
+    """A YAML file, or a part of one, whose keys are all known."""
     model_config = ConfigDict(extra="forbid")
 
 
 class Split(Section):
+    """A split of an MLGym dataset: its name and the pattern of its files."""
     name: str
     file_regex: str
 
@@ -132,6 +134,7 @@ def read_section(path: Path, form: type[Form], *, lenient: bool = False) -> Form
 
 
 def load_mapping(path: Path) -> dict[str, Any]:
+    """The keys of a YAML file. Raises TaskError when it is missing, is not YAML, or holds no keys."""
     if not path.is_file():
         raise TaskError(f"{path} is missing", "paths in a task are relative to configs/ or to the root")
     try:
@@ -144,6 +147,7 @@ def load_mapping(path: Path) -> dict[str, Any]:
 
 
 def describe_fault(fault: Mapping[str, Any], form: type[Section]) -> str:
+    """One of pydantic's faults in words, with a near name for an unknown key."""
     where = ".".join(map(str, fault["loc"]))
     if fault["type"] != "extra_forbidden":
         return f"{where}: {fault['msg']}"
@@ -165,6 +169,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def write_section(path: Path, section: Section) -> None:
+    """Write a section as YAML, empty fields left out; folders above it are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {key: value for key, value in section.model_dump().items() if value not in (None, [], {})}
     path.write_text(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")

@@ -2,8 +2,8 @@
 
 A root holds `configs/tasks/<id>.yaml`, `configs/datasets/<id>.yaml` and `data/<id>/`; every path in them is relative
 to the root. Beside the task's files lies the kit's own `synthkit.yaml` (`TaskMeta`). A task of an MLGym checkout has
-none: its whole test set is scored, keys that nobody knows are left out with a warning, as MLGym does without one, and
-metric and direction come from `published.py` or its baseline.
+none: its whole test set is scored, unknown keys are left out with a warning (MLGym gives none), and metric and
+direction come from `published.py` or its baseline.
 """
 
 import difflib
@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from synthkit.core.errors import TaskError
-from synthkit.gym.task.config import DatasetConfig, Direction, TaskConfig, TaskMeta, read_section, write_section
-from synthkit.gym.task.published import PUBLISHED
+from synthkit.gym.task.config import DatasetConfig, TaskConfig, TaskMeta, read_section, write_section
+from synthkit.gym.task.published import PUBLISHED, Direction
 
 log = logging.getLogger(__name__)
+TEST = "data/test.csv"
+SAMPLE = "data/sample_submission.csv"
 ANSWERS = "data/answers.csv"
 SOLUTION = "solution.py"  # A solution that is known lies beside a task's files and is never shown.
-TABLES = ("data/train.csv", "data/test.csv", "data/sample_submission.csv", ANSWERS)
+TABLES = ("data/train.csv", TEST, SAMPLE, ANSWERS)
 PICTURES = "data/images/"
 
 
@@ -69,12 +71,14 @@ class Task:
 
     @property
     def metric(self) -> str | None:
+        """The score that counts: its own, MLGym's for a known id, or the first of its baseline scores; or None."""
         known = PUBLISHED.get(self.id)
         metric = self.meta.metric or (known.metric if known else None)
         return metric or next((name for scores in self.config.baseline_scores for name in scores), None)
 
     @property
     def direction(self) -> Direction:
+        """Whether more or less of the metric is better; 'maximize' where nothing says."""
         known = PUBLISHED.get(self.id)
         return self.meta.direction or (known.direction if known else "maximize")
 
@@ -94,6 +98,7 @@ class Task:
         return {path: source for path, source in self.all_files().items() if not self.is_secret(path)}
 
     def is_secret(self, workspace_path: str) -> bool:
+        """Whether a workspace path is kept from the agent."""
         return names_path(self.secret_files, workspace_path)
 
     def is_fixed(self, workspace_path: str) -> bool:
@@ -123,7 +128,10 @@ class Task:
 
 
 def normalise_paths(config: TaskConfig) -> TaskConfig:
-    """`./evaluate.py` is evaluate.py. What needs more than the kit's own Python is said, for MLGym would install it."""
+    """The config with one spelling of each path: `./evaluate.py` is evaluate.py.
+
+    Warns of a task that asks for packages of its own: MLGym would install them, the kit does not.
+    """
     named = ("evaluation_paths", "baseline_paths", "secret_files")
     paths = {name: [str(PurePosixPath(path)) for path in getattr(config, name)] for name in named}
     if not config.use_generic_conda:
@@ -167,6 +175,7 @@ def fill_description(config: TaskConfig, datasets: list[DatasetConfig]) -> str:
 
 
 def resolve_inside(root: Path, name: str) -> Path:
+    """A path relative to a task's root, resolved. Raises TaskError when it leads out, or nothing is there."""
     path = (root / name).resolve()
     if not path.is_relative_to(root):
         raise TaskError(f"{name!r} leads out of the task's root")

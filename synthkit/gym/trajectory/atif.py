@@ -4,22 +4,20 @@ Version 1.8 of the Agent Trajectory Interchange Format (Harbor's RFC 0001). A st
 the same step, what came back. Tokens are counts, costs USD.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import synthkit
 from synthkit.gym.agent.parsing import strip_think
 from synthkit.gym.agent.tools import find_call
 from synthkit.gym.environment import HANDING_IN
-
-if TYPE_CHECKING:
-    from synthkit.gym.trajectory.trajectory import Step, Trajectory
+from synthkit.gym.trajectory.trajectory import Step, Trajectory
 
 VERSION = "ATIF-v1.8"
 # What stands as the action of a last step that the agent was given, not asked for.
 NOT_ASKED_FOR = {*HANDING_IN} - {"submit"}
 
 
-def write_atif(trajectory: "Trajectory") -> dict[str, Any]:
+def write_atif(trajectory: Trajectory) -> dict[str, Any]:
     """The document of an episode: the system message and the task, then one step per reply.
 
     An action is the call of the tool that says it (`tools.py`), whatever format the model replied in. A step without a
@@ -39,7 +37,7 @@ def write_atif(trajectory: "Trajectory") -> dict[str, Any]:
     }
 
 
-def write_step(trajectory: "Trajectory", at: int) -> dict[str, Any]:
+def write_step(trajectory: Trajectory, at: int) -> dict[str, Any]:
     """One step of the model; its own metrics only where they were recorded."""
     step = trajectory.steps[at]
     said: dict[str, Any] = {"source": "agent", "message": step.thought or strip_think(step.response).strip()}
@@ -54,7 +52,7 @@ def write_step(trajectory: "Trajectory", at: int) -> dict[str, Any]:
     return said
 
 
-def write_call(step: "Step", call_id: str) -> dict[str, Any]:
+def write_call(step: Step, call_id: str) -> dict[str, Any]:
     """The call and its result; an ending that the model did not ask for is a result without a call."""
     result = {"content": step.observation}
     if not step.response or (step.action in NOT_ASKED_FOR and not step.thought):

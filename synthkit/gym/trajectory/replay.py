@@ -30,6 +30,7 @@ def read_actions(path: Path) -> list[str]:
 
 
 def load_steps(path: Path, text: str) -> list[Any]:
+    """The steps of a .traj as they stand in the file. Raises RecordError."""
     try:
         return list(json.loads(text)["trajectory"])
     except (ValueError, KeyError, TypeError) as error:
@@ -37,6 +38,7 @@ def load_steps(path: Path, text: str) -> list[Any]:
 
 
 def read_action(entry: Any) -> str:
+    """The action of a line or a step. Raises KeyError or TypeError when it has none that is a text."""
     action = entry if isinstance(entry, str) else entry["action"]
     if not isinstance(action, str):
         raise TypeError("an action is a text")
@@ -70,6 +72,7 @@ def replay_actions(task: Task, actions: list[str], sandbox: SandboxParams, *, ma
 
 
 def play_action(env: Environment, action: str) -> dict[str, Any]:
+    """One step as a replay reports it: the action, Gymnasium's values, what it added to the scores, the state."""
     known = len(env.scores)
     observation, reward, terminated, truncated, info = env.step(action)
     return {"action": action, "observation": observation, "reward": reward, "terminated": terminated,

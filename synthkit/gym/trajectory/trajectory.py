@@ -40,8 +40,8 @@ class Trajectory:
     `messages` is the whole conversation, requests to mend a malformed reply left out. `scores` has one entry per scored
     validate and, last, the submission's; `parts` names the rows each is on: public, private or all. `shadow_scores`
     are validated submissions on the private rows, which the agent did not see. `step_usage` has one entry per step: the
-    tokens, USD and number of all its requests, malformed replies included. Money in USD, `seconds` is wall time. One
-    without an exit status is of an episode that goes on.
+    tokens, USD and number of all its requests, malformed replies included. Money in USD, `seconds` is wall time. A
+    trajectory without an exit status is of an episode that has not ended yet.
     """
 
     task_id: str
@@ -91,12 +91,6 @@ class Trajectory:
         results = {"agent": self.scores} | ({"baseline": self.baseline} if self.baseline else {})
         write_text(folder / "results.json", dump(results))
         write_text(folder / f"{self.task_id}.traj", dump(self.to_mlgym()))
-
-    def to_atif(self) -> dict[str, Any]:
-        """The episode as an ATIF document, see `atif.py`."""
-        from synthkit.gym.trajectory.atif import write_atif
-
-        return write_atif(self)
 
     def to_mlgym(self) -> dict[str, Any]:
         """The content of the .traj file."""
@@ -162,6 +156,7 @@ def read_mlgym(task_id: str, traj: dict[str, Any], results: dict[str, Any]) -> T
 
 
 def dump(content: dict[str, Any]) -> str:
+    """The text of a JSON file, indented by two blanks."""
     return json.dumps(content, indent=2) + "\n"
 
 

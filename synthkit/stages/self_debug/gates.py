@@ -16,7 +16,7 @@ from synthkit.gym.sandbox import Result
 from synthkit.gym.sandbox.workspace import place_files
 from synthkit.gym.scoring import run_baseline
 from synthkit.gym.scoring.csv_form import Part, check_form
-from synthkit.gym.scoring.metrics import share_of_way
+from synthkit.gym.scoring.metrics import normalise_score
 from synthkit.gym.task import Task
 from synthkit.records import MeasuredDifficulty, Scores, Verdict
 from synthkit.stages.common.task_writer import write_draft
@@ -213,7 +213,7 @@ def require_success(script: str, result: Result | EvaluationOutcome, limit_s: fl
 
 def normalise(candidate: Candidate, value: float) -> float:
     """A score on the scale from the trivial one (0) to the perfect one (1); minus infinity for NaN."""
-    return -math.inf if math.isnan(value) else share_of_way(value, candidate.values["trivial"], candidate.perfect)
+    return -math.inf if math.isnan(value) else normalise_score(value, candidate.values["trivial"], candidate.perfect)
 
 
 GATES: tuple[tuple[str, Callable[[Candidate], None]], ...] = (

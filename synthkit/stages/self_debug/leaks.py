@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from synthkit.gym.scoring.metrics import Metric, TaskKind, share_of_way
+from synthkit.gym.scoring.metrics import Metric, TaskKind, normalise_score
 
 BINS = 64
 NEARLY_UNIQUE = 0.95
@@ -55,7 +55,7 @@ def find_leak(table: Table, metric: Metric, threshold: float) -> Leak | None:
     """The worst shortcut that reaches the threshold; None when none does."""
     labels = encode_labels(table)
     floor = metric.compute(labels.test, np.full(len(labels.test), labels.trivial))
-    leaks = [Leak(reason, detail, share_of_way(metric.compute(labels.test, guess), floor, metric.perfect))
+    leaks = [Leak(reason, detail, normalise_score(metric.compute(labels.test, guess), floor, metric.perfect))
              for reason, detail, guess in try_shortcuts(table, labels)]
     worst = max(leaks, key=lambda leak: leak.normalised_score, default=None)
     return worst if worst and worst.normalised_score >= threshold else None

@@ -26,16 +26,16 @@ def test_a_fork_goes_on_from_the_same_point_and_apart(task: Task, backend: str) 
                  "alias k='echo k'; set -o pipefail; echo kept > ~/note")
         env.step("open ../strategy.py")
         env.step("validate")
-        with env.fork() as twin:
-            assert (twin.steps_taken, twin.scores, twin.state()) == (3, env.scores, env.state())
+        with env.fork() as forked:
+            assert (forked.steps_taken, forked.scores, forked.state()) == (3, env.scores, env.state())
             seen = "cat f g ~/note; echo $x $Y; h 2; pwd; set -o | grep pipefail; ls -a .."
-            assert twin.step(seen)[0] == env.step(seen)[0]
-            assert twin.step("cat f g ~/note; echo $x $Y; h 2")[0] == "one\none\nkept\n7 a b\nh 2"
-            twin.step("echo two > f; sed -i 's/return 1/return len(history) % 2/' ../strategy.py")
+            assert forked.step(seen)[0] == env.step(seen)[0]
+            assert forked.step("cat f g ~/note; echo $x $Y; h 2")[0] == "one\none\nkept\n7 a b\nh 2"
+            forked.step("echo two > f; sed -i 's/return 1/return len(history) % 2/' ../strategy.py")
             assert env.step("cat f")[0] == "one"
-            twin.step("submit")
+            forked.step("submit")
             env.step("submit")
-        assert (twin.scores[-1], env.scores[-1]) == ({"Score": 1.0}, {"Score": 0.5})
+        assert (forked.scores[-1], env.scores[-1]) == ({"Score": 1.0}, {"Score": 0.5})
         with pytest.raises(RuntimeError):
             env.fork()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from synthkit.core.params import SandboxParams
 from synthkit.gym.sandbox.backends.bwrap import list_names
-from synthkit.gym.sandbox.backends.launch import Session, lend_python, spawn
+from synthkit.gym.sandbox.backends.launch import Guest, Session, lend_python, spawn
 from synthkit.gym.sandbox.backends.session_files import HOME, TOOLS, WORKSPACE, build_environment, write_tools
 
 STOP_TIMEOUT_S = 5.0
@@ -31,7 +31,8 @@ def start_bare(workspace: Path, tools: Path, params: SandboxParams, stack: ExitS
     return Session(process, errors, config, lease, FIX)
 
 
-def wait(process: "subprocess.Popen[bytes]") -> None:
+def wait(process: Guest) -> None:
+    """End a guest by closing its stdin, by force where it takes longer than 5 s."""
     # The guest kills what it has started when its stdin closes.
     process.stdin.close()
     try:

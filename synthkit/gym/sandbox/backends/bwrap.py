@@ -87,6 +87,7 @@ def fill_pipe(content: bytes) -> int:
 
 
 def kill(process: int) -> None:
+    """End a process by its pidfd; one that has ended already is no error."""
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(process, signal.SIGKILL)
 
@@ -159,9 +160,9 @@ def build_arguments(workspace: Path, tools: Path, params: SandboxParams) -> list
 
 
 def make_devices(tools: Path) -> list[Path]:
-    """Device nodes of the session's own when root starts it: the host's would be its to chmod. Else none are needed.
+    """Device nodes of the session's own, for a kit that root starts: such a session could chmod the host's.
 
-    None either where root may not make them, as in some containers.
+    None for any other user, who needs none, and none where root may not make them, as in some containers.
     """
     if os.geteuid() != 0 or os.statvfs(tools).f_flag & os.ST_NODEV:
         return []

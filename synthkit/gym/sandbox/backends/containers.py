@@ -23,7 +23,7 @@ from pathlib import Path
 from synthkit.core.errors import SandboxError
 from synthkit.core.params import SandboxParams
 from synthkit.gym.sandbox.backends.bwrap import list_gpu_nodes
-from synthkit.gym.sandbox.backends.launch import Session, spawn
+from synthkit.gym.sandbox.backends.launch import Guest, Session, spawn
 from synthkit.gym.sandbox.backends.session_files import HOME, TOOLS, WORKSPACE, build_environment, write_sources
 
 STOP_TIMEOUT_S = 10.0
@@ -80,10 +80,12 @@ def limit_resources(params: SandboxParams) -> list[str]:
 
 
 def min_limit(wanted: int, hard: int) -> int:
+    """The wanted limit, or the machine's hard one where that is lower."""
     return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
 
 
-def end_container(engine: str, name: str, process: "subprocess.Popen[bytes]") -> None:
+def end_container(engine: str, name: str, process: Guest) -> None:
+    """End a container by closing its guest's stdin, by force where it takes longer than 10 s."""
     with suppress(OSError):
         process.stdin.close()
     try:

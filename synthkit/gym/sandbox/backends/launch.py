@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from synthkit.core.errors import SandboxError
 from synthkit.core.params import SandboxParams
@@ -17,11 +17,21 @@ from synthkit.gym.sandbox.backends.warm import Lease, lease_warm
 _spawner = ThreadPoolExecutor(1, thread_name_prefix="sandbox-spawner")
 
 
+class Guest(subprocess.Popen[bytes]):
+    """A guest's process, or the engine's that runs it; requests go to its stdin, replies come from its stdout."""
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+
 @dataclass(frozen=True)
 class Session:
-    """A started guest. `config` is the first line it reads; `lease` None says that Python runs are cold there."""
+    """A started guest. `errors` is what it complains of, `config` the first line it reads.
 
-    process: "subprocess.Popen[bytes]"
+    `lease` None says that Python runs are cold there; `fix` tells a person what to do if it does not answer.
+    """
+
+    process: Guest
     errors: BinaryIO
     config: dict[str, Any]
     lease: Lease | None
@@ -29,12 +39,15 @@ class Session:
 
 
 def spawn(command: list[str], environment: dict[str, str], folder: Path, stack: ExitStack, fds: list[int],
-          fix: str) -> tuple["subprocess.Popen[bytes]", BinaryIO]:
-    """Start a guest with pipes for requests and replies, and a file for what it complains of; closes `fds` here."""
+          fix: str) -> tuple[Guest, BinaryIO]:
+    """Start a guest with pipes for requests and replies, and a file for what it complains of; closes `fds` here.
+
+    Raises SandboxError, with `fix`, when no process can be started.
+    """
     errors = stack.enter_context(tempfile.TemporaryFile())
     try:
         process = _spawner.submit(
-            subprocess.Popen, command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            Guest, command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
             env=environment, pass_fds=fds, cwd=folder, start_new_session=True,
         ).result()
     except OSError as error:
@@ -49,6 +62,11 @@ def spawn(command: list[str], environment: dict[str, str], folder: Path, stack: 
 
 
 def lend_python(tools: Path, params: SandboxParams, namespace: int | None, stack: ExitStack) -> Lease | None:
+    """Offer a session the warm interpreter, until the stack closes; None where `params.warm` is off.
+
+    `namespace` is a pidfd of a process in the session, None without isolation. Raises OSError when the interpreter
+    cannot be started.
+    """
     if not params.warm:
         return None
     lease = lease_warm(tools / "warm.sock", params.warm_modules, build_limits(params), namespace)
@@ -71,5 +89,6 @@ def build_budget(params: SandboxParams) -> dict[str, int]:
 
 
 def read_errors(errors: BinaryIO) -> str:
+    """The first 4000 bytes that a guest wrote to stderr, as text."""
     errors.seek(0)
     return errors.read(4000).decode("utf-8", "replace").strip()

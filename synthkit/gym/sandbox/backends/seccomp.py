@@ -80,6 +80,7 @@ def build_filter(machine: str = "") -> bytes:
 
 
 def load(offset: int) -> tuple[int, int, int, int]:
+    """A step that loads the 32 bits at a byte offset of struct seccomp_data."""
     return LOAD, 0, 0, offset
 
 
@@ -89,10 +90,12 @@ def load_argument(at: int) -> tuple[int, int, int, int]:
 
 
 def allow() -> tuple[int, int, int, int]:
+    """A step that lets the call pass."""
     return RETURN, 0, 0, ALLOW
 
 
 def refuse(error: int) -> tuple[int, int, int, int]:
+    """A step that makes the call fail with an error number."""
     return RETURN, 0, 0, ERRNO | error
 
 

@@ -8,6 +8,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
+from synthkit.core.errors import SandboxError
 from synthkit.gym.sandbox.in_sandbox import shim
 
 HOME = "/home/agent"
@@ -74,8 +75,14 @@ def build_environment(home: str, tools: str, prefix: str) -> dict[str, str]:
 
 @cache
 def pack_pyflakes() -> bytes:
-    """The parts of pyflakes that find names, as a zip: code for this Python, source for any other."""
-    package = Path(importlib.util.find_spec("pyflakes").origin).parent
+    """The parts of pyflakes that find names, as a zip: code for this Python, source for any other.
+
+    Raises SandboxError where pyflakes is not installed.
+    """
+    found = importlib.util.find_spec("pyflakes")
+    if found is None or found.origin is None:
+        raise SandboxError("pyflakes is not installed, and the editor needs it", "install the kit's requirements.lock")
+    package = Path(found.origin).parent
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in PYFLAKES_MODULES:

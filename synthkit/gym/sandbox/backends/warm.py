@@ -45,10 +45,15 @@ class Zygote:
             )
 
     def is_alive(self) -> bool:
+        """Whether the interpreter's process still runs; one that runs may still be loading."""
         return self.process.poll() is None
 
     def register(self, listener: socket.socket, lifeline: socket.socket, namespace: int | None,
                  limits: dict[str, int], steps: bytes) -> None:
+        """Hand a sandbox over: its socket, its lifeline, a pidfd in its namespaces, its limits and its filter.
+
+        An interpreter that has ended is no error here; the sandbox's lease then tells it.
+        """
         fds = [listener.fileno(), lifeline.fileno(), *([] if namespace is None else [namespace])]
         # An interpreter that has just died takes the sandbox's end of the lifeline with it: its lease then says so.
         with suppress(OSError):
@@ -56,6 +61,7 @@ class Zygote:
             socket.send_fds(self.control, [json.dumps(terms).encode()], fds)
 
     def stop(self) -> None:
+        """End the interpreter by closing its control socket, by force where it takes longer than 5 s."""
         self.control.close()
         try:
             self.process.wait(STOP_TIMEOUT_S)
@@ -83,6 +89,7 @@ class Lease:
         return self._refusal
 
     def close(self) -> None:
+        """End the claim, and with it every run that the sandbox has started there."""
         self._lifeline.close()
 
 
@@ -102,6 +109,7 @@ def lease_warm(address: Path, modules: list[str], limits: dict[str, int], namesp
 
 
 def bind_socket(listener: socket.socket, address: Path) -> None:
+    """Bind a unix socket to a path of any length."""
     # A socket's address has room for 107 bytes; temporary folders can be longer.
     folder = os.open(address.parent, os.O_PATH)
     try:
@@ -111,6 +119,7 @@ def bind_socket(listener: socket.socket, address: Path) -> None:
 
 
 def find_zygote(modules: tuple[str, ...]) -> Zygote:
+    """This process's interpreter with these modules loaded; started when there is none, or when it has died."""
     # A fork of the kit gets an interpreter of its own: two processes cannot share one control socket.
     key = (os.getpid(), modules)
     with _lock:

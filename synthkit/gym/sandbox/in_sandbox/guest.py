@@ -16,11 +16,17 @@ import resource
 import select
 import signal
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from guest_editor import Editor
-from guest_processes import kill_all, reap, set_limit
-from guest_shell import Output, Shell, write_all
+if TYPE_CHECKING:
+    # Side by side in a sandbox, a package for the type checker.
+    from synthkit.gym.sandbox.in_sandbox.guest_editor import Editor
+    from synthkit.gym.sandbox.in_sandbox.guest_processes import kill_all, reap, set_limit
+    from synthkit.gym.sandbox.in_sandbox.guest_shell import Output, Shell, write_all
+else:
+    from guest_editor import Editor
+    from guest_processes import kill_all, reap, set_limit
+    from guest_shell import Output, Shell, write_all
 
 TICK_S = 0.1
 PR_SET_DUMPABLE = 4
@@ -36,11 +42,13 @@ class Names:
         self.both_ways = both_ways
 
     def hide(self, text: str) -> str:
+        """A text for the agent: host paths under their public names."""
         for host, public in self.pairs:
             text = text.replace(host, public)
         return text
 
     def reveal(self, text: str) -> str:
+        """A text of the agent's: public names as host paths, where the sandbox does not have them itself."""
         for host, public in self.pairs if self.both_ways else ():
             text = text.replace(public, host)
         return text
@@ -72,6 +80,7 @@ class Requests:
 
 
 def serve(requests: int, replies: int) -> None:
+    """Answer the kit's requests from one file descriptor on another until the first one ends; then end all."""
     source = Requests(requests)
     config = json.loads(source.read()[0])
     if not config["own_namespace"]:
@@ -110,6 +119,7 @@ def serve(requests: int, replies: int) -> None:
 
 
 def send(replies: int, reply: dict[str, Any]) -> None:
+    """Write a reply as one JSON line; what is no text in it is replaced."""
     # A folder's name may be no text.
     reply = {name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
              for name, value in reply.items()}
@@ -117,12 +127,14 @@ def send(replies: int, reply: dict[str, Any]) -> None:
 
 
 def cut_text(text: str, limit: int) -> str:
+    """A text with its middle left out where it has more bytes than `limit`."""
     kept = Output(limit)
     kept.add(text.encode("utf-8", "replace"))
     return kept.text()
 
 
 def main() -> None:
+    """Set the guest apart from what it will start, and serve."""
     # Away from 0 and 1, and out of reach of what bash starts: the pipes to the kit are not an agent's to use.
     requests, replies = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)

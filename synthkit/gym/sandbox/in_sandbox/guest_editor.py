@@ -9,9 +9,13 @@ import re
 import signal
 import stat
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from guest_window import Window
+if TYPE_CHECKING:
+    # Side by side in a sandbox, a package for the type checker.
+    from synthkit.gym.sandbox.in_sandbox.guest_window import Window
+else:
+    from guest_window import Window
 
 MAX_HITS = 100
 MAX_SECONDS = 15
@@ -19,12 +23,13 @@ MAX_FAULTS = 10
 MAX_FILE_BYTES = 16 << 20
 
 
-class Refusal(Exception):
+class EditorError(Exception):
     """What an editor command answers instead of doing its work."""
 
 
 def give_up(number: int, frame: object) -> None:
-    raise Refusal(f"This took longer than {MAX_SECONDS} seconds: name a smaller folder, or a simpler text.")
+    """The handler of SIGALRM. Raises EditorError in the command that took too long."""
+    raise EditorError(f"This took longer than {MAX_SECONDS} seconds: name a smaller folder, or a simpler text.")
 
 
 class Editor:
@@ -41,8 +46,8 @@ class Editor:
         signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
         try:
             return {"output": self.dispatch(name, args, text), "exit_code": 0, "timed_out": False}
-        except Refusal as refusal:
-            output = str(refusal)
+        except EditorError as error:
+            output = str(error)
         except OSError as error:
             output = f"{name}: {error.filename or 'file'}: {error.strerror}"
         except ValueError as error:
@@ -55,6 +60,7 @@ class Editor:
         return {"output": output, "exit_code": 1, "timed_out": False}
 
     def dispatch(self, name: str, args: list[str], text: str | None) -> str:
+        """The output of one command. Raises EditorError for an unknown one or a wrong number of arguments."""
         if name in ("edit", "insert"):
             return self.change(name, args, text)
         commands: dict[str, tuple[Callable[..., str], str]] = {
@@ -64,28 +70,32 @@ class Editor:
             "search_file": (self.search_file, "<text> [<path>]"), "find_file": (self.find_file, "<name> [<folder>]"),
         }
         if name not in commands:
-            raise Refusal(f"There is no command {name}.")
+            raise EditorError(f"There is no command {name}.")
         command, form = commands[name]
         most = form.count("<")
         if not most - form.count("[") <= len(args) <= most:
-            raise Refusal(f"Write it as: {name} {form}".rstrip())
+            raise EditorError(f"Write it as: {name} {form}".rstrip())
         return command(*args)
 
     def resolve(self, path: str) -> str:
+        """The full path of one that starts at the shell's folder, or at home with ~."""
         return os.path.normpath(os.path.join(self.find_folder(), os.path.expanduser(path)))
 
     def lines(self) -> list[str]:
+        """The lines of the open file as it is now. Raises EditorError when none is open."""
         if not self.path:
-            raise Refusal("No file is open: use open first.")
+            raise EditorError("No file is open: use open first.")
         return split_lines(read_text(self.path))
 
     def show(self, lines: list[str]) -> str:
+        """The open file's window as the agent sees it."""
         return self.window.render(self.path, lines)
 
     def open(self, path: str, line: str = "1") -> str:
+        """Open a file and show it from about a line on. Raises EditorError for a folder or a line that is not there."""
         path = self.resolve(path)
         if os.path.isdir(path):
-            raise Refusal(f"{path} is a folder: list it with ls.")
+            raise EditorError(f"{path} is a folder: list it with ls.")
         lines, number = split_lines(read_text(path)), read_number(line)
         check_line(number, lines)
         self.path = path
@@ -93,22 +103,26 @@ class Editor:
         return self.show(lines)
 
     def goto(self, line: str) -> str:
+        """Show the open file from about a line on. Raises EditorError for a line that is not there."""
         lines, number = self.lines(), read_number(line)
         check_line(number, lines)
         self.window.turn_to(lines, number)
         return self.show(lines)
 
     def scroll_down(self) -> str:
+        """Show the next window of the open file, which begins with the last lines of this one."""
         lines = self.lines()
         self.window.scroll_down(lines)
         return self.show(lines)
 
     def scroll_up(self) -> str:
+        """Show the window before, which ends with the first lines of this one."""
         lines = self.lines()
         self.window.scroll_up(lines)
         return self.show(lines)
 
     def create(self, path: str) -> str:
+        """Make a file of one empty line and open it; one that exists is opened as it is."""
         path = self.resolve(path)
         if os.path.exists(path):
             return f"{path} exists already, and was opened.\n{self.open(path)}"
@@ -117,49 +131,52 @@ class Editor:
         return self.open(path)
 
     def search_dir(self, term: str, folder: str = ".") -> str:
+        """The files below a folder with lines that match, counted. Raises EditorError for none or more than 100."""
         folder = self.resolve(folder)
         pattern = read_pattern(term)
         hits = {path: count for path in walk_files(folder) if (count := count_hits(path, pattern))}
         if not hits:
-            raise Refusal(f"{term!r} is in no file below {folder}.")
+            raise EditorError(f"{term!r} is in no file below {folder}.")
         if len(hits) > MAX_HITS:
-            raise Refusal(f"{term!r} is in {len(hits)} files below {folder}: search for something rarer.")
+            raise EditorError(f"{term!r} is in {len(hits)} files below {folder}: search for something rarer.")
         rows = [f"{path} ({count} lines)" for path, count in sorted(hits.items())]
         return "\n".join([f"{term!r} was found in {len(hits)} files below {folder}:", *rows])
 
     def search_file(self, term: str, path: str = "") -> str:
+        """The lines of a file, or the open one, that match. Raises EditorError for none or more than 100."""
         if not path and not self.path:
-            raise Refusal("No file is open: name one.")
+            raise EditorError("No file is open: name one.")
         path = self.resolve(path) if path else self.path
         search = read_pattern(term).search
         hits = [f"{number}:{line}" for number, line in enumerate(split_lines(read_text(path)), 1) if search(line)]
         if not hits:
-            raise Refusal(f"{term!r} is not in {path}.")
+            raise EditorError(f"{term!r} is not in {path}.")
         if len(hits) > MAX_HITS:
-            raise Refusal(f"{term!r} is in {len(hits)} lines of {path}: search for something rarer.")
+            raise EditorError(f"{term!r} is in {len(hits)} lines of {path}: search for something rarer.")
         return "\n".join([f"{term!r} was found in {len(hits)} lines of {path}:", *hits])
 
     def find_file(self, name: str, folder: str = ".") -> str:
+        """The files below a folder with a name or a pattern of it. Raises EditorError for none or more than 100."""
         folder = self.resolve(folder)
         hits = sorted(path for path in walk_files(folder) if fnmatch.fnmatch(os.path.basename(path), name))
         if not hits:
-            raise Refusal(f"No file below {folder} is called {name!r}.")
+            raise EditorError(f"No file below {folder} is called {name!r}.")
         if len(hits) > MAX_HITS:
-            raise Refusal(f"{len(hits)} files below {folder} are called {name!r}: narrow the name down.")
+            raise EditorError(f"{len(hits)} files below {folder} are called {name!r}: narrow the name down.")
         return "\n".join([f"{len(hits)} files below {folder} are called {name!r}:", *hits])
 
     def change(self, name: str, args: list[str], text: str | None) -> str:
         """edit <first>:<last> and insert <line>: not made when they bring a fault into a Python file."""
         if text is None:
             form = "edit <first>:<last>" if name == "edit" else "insert <line>"
-            raise Refusal(f"Nothing was changed. Write `{form}`, the new lines, and end_of_{name} on its own line.")
+            raise EditorError(f"Nothing was changed. Write `{form}`, the new lines, and end_of_{name} on its own line.")
         lines = self.lines()
         first, last = read_range(name, args, len(lines))
         written = text.split("\n") if text else []
         new = [*lines[:first - 1], *written, *lines[last:]]
         faults, gap = find_new_faults(self.path, lines, new, (first, last, len(written)))
         if faults:
-            raise Refusal(self.explain(faults, lines, new, first))
+            raise EditorError(self.explain(faults, lines, new, first))
         write_text(self.path, new)
         self.window.fill(new)
         if new and not self.window.shows(min(first, len(new))):
@@ -167,6 +184,7 @@ class Editor:
         return f"{self.show(new)}\n(the file was changed{gap and '; '}{gap})"
 
     def explain(self, faults: list[str], lines: list[str], new: list[str], at: int) -> str:
+        """Why a change was not made: its faults, and both texts around line `at`."""
         before, after = ("\n".join(number_lines(part, at)) for part in (lines, new))
         more = [f"({len(faults) - MAX_FAULTS} more)"] if len(faults) > MAX_FAULTS else []
         listed = "\n".join(["The change was not made, for it would bring these faults into the file:",
@@ -178,7 +196,11 @@ def find_new_faults(path: str, old: list[str], new: list[str], place: tuple[int,
     """(the faults that an edit brings into a Python file, what could not be checked). `place`: see find_new."""
     if not path.endswith(".py"):
         return [], ""
-    import guest_lint  # here: what it imports would slow every session's start
+    # Here: what it imports would slow every session's start.
+    if TYPE_CHECKING:
+        from synthkit.gym.sandbox.in_sandbox import guest_lint
+    else:
+        import guest_lint
     after = guest_lint.check_python(join_lines(new))
     if not after.faults:
         return [], after.gap
@@ -194,22 +216,26 @@ def split_lines(text: str) -> list[str]:
 
 
 def join_lines(lines: list[str]) -> str:
+    """The text of lines, each with its newline."""
     return "".join(f"{line}\n" for line in lines)
 
 
 def check_line(number: int, lines: list[str]) -> None:
+    """Raises EditorError when a file has no line of this number, counted from 1."""
     if not 1 <= number <= len(lines):
-        raise Refusal(f"There is no line {number}: the file has {len(lines)}.")
+        raise EditorError(f"There is no line {number}: the file has {len(lines)}.")
 
 
 def number_lines(lines: list[str], at: int, around: int = 8) -> list[str]:
+    """The lines up to `around` before and behind line `at`, each with its number."""
     first, last = max(1, at - around), min(len(lines), at + around)
     return [f"{number}:{lines[number - 1]}" for number in range(first, last + 1)]
 
 
 def read_number(text: str) -> int:
+    """The number of a line from an argument. Raises EditorError when it is none."""
     if not re.fullmatch(r"\d{1,9}", text):
-        raise Refusal(f"{text!r} is not a line number.")
+        raise EditorError(f"{text!r} is not a line number.")
     return int(text)
 
 
@@ -218,28 +244,32 @@ def read_range(name: str, args: list[str], count: int) -> tuple[int, int]:
     if name == "insert" and len(args) == 1 and args[0].isdecimal():
         line = read_number(args[0])
         if line > count:
-            raise Refusal(f"There is no line {line} to insert after: the file has {count}.")
+            raise EditorError(f"There is no line {line} to insert after: the file has {count}.")
         return line + 1, line
     match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", " ".join(args)) if name == "edit" else None
     if not match:
-        raise Refusal("Name the lines as `edit <first>:<last>`, or the line to insert after as `insert <line>`.")
+        raise EditorError("Name the lines as `edit <first>:<last>`, or the line to insert after as `insert <line>`.")
     first, last = int(match[1]), int(match[2])
     if not 1 <= first <= last <= count:
-        raise Refusal(f"There are no lines {first}:{last}: the file has {count}.")
+        raise EditorError(f"There are no lines {first}:{last}: the file has {count}.")
     return first, last
 
 
 def read_text(path: str) -> str:
+    """A file's text; bytes that are no UTF-8 are kept as surrogates.
+
+    Raises EditorError for what is no regular file, has more than 16 MiB, or holds a NUL early on; OSError.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(fd, "rb") as file:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
-            raise Refusal(f"{path} is not a regular file.")
+            raise EditorError(f"{path} is not a regular file.")
         if info.st_size > MAX_FILE_BYTES:
-            raise Refusal(f"{path} is too large for the editor ({info.st_size} bytes).")
+            raise EditorError(f"{path} is too large for the editor ({info.st_size} bytes).")
         data = file.read(MAX_FILE_BYTES)
     if b"\0" in data[:4096]:
-        raise Refusal(f"{path} is not a text file.")
+        raise EditorError(f"{path} is not a text file.")
     return data.decode("utf-8", "surrogateescape")
 
 
@@ -248,7 +278,7 @@ def write_text(path: str, lines: list[str]) -> None:
     try:
         data = join_lines(lines).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        raise Refusal("The new text holds half a surrogate pair, which no file can.") from error
+        raise EditorError("The new text holds half a surrogate pair, which no file can.") from error
     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     with open(fd, "r+b", buffering=0) as file:
         old = file.read()
@@ -261,6 +291,7 @@ def write_text(path: str, lines: list[str]) -> None:
 
 
 def replace_bytes(file: BinaryIO, data: bytes) -> None:
+    """Write a file's new content over the old one, then cut off what is left of that."""
     file.seek(0)
     rest = memoryview(data)
     while rest:
@@ -277,9 +308,10 @@ def read_pattern(term: str) -> re.Pattern[str]:
 
 
 def count_hits(path: str, pattern: re.Pattern[str]) -> int:
+    """How many lines of a file match; 0 for one that cannot be read."""
     try:
         return sum(pattern.search(line) is not None for line in read_text(path).split("\n"))
-    except (Refusal, OSError):
+    except (EditorError, OSError):
         return 0
 
 
@@ -293,6 +325,7 @@ def walk_files(folder: str) -> list[str]:
 
 
 def is_regular(path: str) -> bool:
+    """Whether a path is a regular file itself, and not a link to one."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:

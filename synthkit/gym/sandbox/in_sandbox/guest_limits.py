@@ -5,10 +5,15 @@ about every 50 ms, so a limit can be passed for that long. Runs beside guest.py,
 """
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import guest_usage as usage
-from guest_usage import Process
+if TYPE_CHECKING:
+    # Side by side in a sandbox, a package for the type checker.
+    from synthkit.gym.sandbox.in_sandbox import guest_usage as usage
+    from synthkit.gym.sandbox.in_sandbox.guest_usage import Process
+else:
+    import guest_usage as usage
+    from guest_usage import Process
 
 TICK_S = 0.05
 DISK_TICK_S = 0.5
@@ -65,6 +70,7 @@ class Watch:
         return limit, sum(process.state != "Z" for process in processes)
 
     def find_limit(self, processes: list[Process], now: float) -> str:
+        """The first limit that is passed by now, '' for none; the disk is measured when its time has come."""
         if sum(process.threads for process in processes) > self.budget["processes"]:
             return "processes"
         # The shell alone is held by its own limit.
@@ -80,6 +86,7 @@ class Watch:
         return ""
 
     def passes_memory(self, processes: list[Process]) -> bool:
+        """Whether memory is over its limit: measured in full first, in shares only when that is too much."""
         most = self.budget["memory_mb"] << 20
         files = usage.measure_mounts(self.mounts) + self.hidden
         private, shared = usage.measure_memory(processes, exactly=False)
@@ -90,6 +97,7 @@ class Watch:
         return private + max(shared, files) > most and (private > SMALL or files > self.start_files)
 
     def measure_disk(self, processes: list[Process]) -> int:
+        """Bytes of the session's files, deleted ones that are open included; sets when to look again."""
         started = time.monotonic()
         memory, disk = usage.measure_hidden(processes, self.mounts)
         self.hidden = memory + (usage.measure_segments() if self.own_namespace else 0)
@@ -100,9 +108,12 @@ class Watch:
         return disk
 
     def count_time(self, processes: list[Process]) -> None:
-        """Add what was used since the last look. A process that ends hands its time to the one that waits for it, which
-        is among these, or is this one. The warm interpreter's programs hand it to nobody here, nor does the child of a
-        process that ignores its end: then what each one has used itself is the larger sum."""
+        """Add the processor time that was used since the last look.
+
+        A process that ends hands its time to the process that waits for it, which is one of these or the guest. The
+        warm interpreter's programs hand theirs to nobody here, and neither do children whose end is ignored: then the
+        sum of what each process has used itself is the larger one, and counts.
+        """
         before, self.seen = self.seen, {(process.pid, process.started): process for process in processes}
         reaped_before, self.reaped_s = self.reaped_s, usage.read_reaped()
         handed = sum(process.all for process in self.seen.values()) - sum(process.all for process in before.values())
@@ -110,6 +121,7 @@ class Watch:
         self.spent_s += max(handed / usage.TICKS + self.reaped_s - reaped_before, own / usage.TICKS)
 
     def describe(self, limit: str) -> str:
+        """The line that tells the agent which limit it has passed."""
         return f"(stopped: the action {SAYINGS[limit].format(**self.budget)}; all its processes were ended)"
 
     def settle(self) -> None:

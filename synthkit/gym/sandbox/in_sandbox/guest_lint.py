@@ -14,6 +14,7 @@ import tokenize
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from types import ModuleType
 from typing import NamedTuple
 
 MAX_BYTES = 1 << 20
@@ -85,10 +86,12 @@ def move_line(line: int, first: int, last: int, shift: int) -> int:
 
 
 def is_broken(faults: list[Fault]) -> bool:
+    """Whether the faults are of a file that Python cannot parse."""
     return any(fault.code in SYNTAX for fault in faults)
 
 
 def describe_syntax(error: SyntaxError, data: bytes) -> Fault:
+    """The fault of a file that Python cannot parse, by the code that flake8 gives it."""
     line, said = error.lineno or 1, error.msg or "invalid syntax"
     if not is_readable(data):
         return Fault(line, UNREADABLE, f"the file cannot be read as text: {said}")
@@ -100,6 +103,7 @@ def describe_syntax(error: SyntaxError, data: bytes) -> Fault:
 
 
 def is_readable(data: bytes) -> bool:
+    """Whether bytes are text in the encoding that they declare, without a NUL."""
     try:
         encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
         return "\0" not in data.decode(encoding)
@@ -127,12 +131,12 @@ def find_names(tree: ast.Module) -> tuple[list[Fault], str]:
     return [Fault(message.lineno, code, text.format(message.message_args[0])) for message, code, text in said], ""
 
 
-def load_pyflakes():  # noqa: ANN201
+def load_pyflakes() -> tuple[ModuleType, ModuleType]:
     """pyflakes' modules checker and messages; imported at the first edit of a Python file, not at a session's start."""
     archive = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyflakes.zip")
     if archive not in sys.path:
         sys.path.append(archive)
-    from pyflakes import checker, messages
+    from pyflakes import checker, messages  # type: ignore[import-untyped]  # it has none
     return checker, messages
 
 
@@ -146,10 +150,12 @@ def find_indents(tree: ast.Module, lines: list[str]) -> list[Fault]:
 
 
 def read_blank(line: str) -> str:
+    """The blanks and tabs that a line begins with."""
     return line[:len(line) - len(line.lstrip(" \t"))]
 
 
 def list_logical_lines(tree: ast.Module, lines: list[str]) -> Iterator[int]:
+    """The numbers of the lines at which a statement, a handler, a case, an else or a finally begins."""
     todo: list[ast.AST] = [tree]
     while todo:
         node = todo.pop()
@@ -167,24 +173,33 @@ def list_logical_lines(tree: ast.Module, lines: list[str]) -> Iterator[int]:
             todo += [part for part in block if hasattr(part, "body") or hasattr(part, "cases")]
 
 
-def list_starts(part: ast.AST, lines: list[str]) -> Iterator[int]:
+def list_starts(part: ast.stmt | ast.excepthandler | ast.match_case, lines: list[str]) -> Iterator[int]:
     """The lines that a statement, a handler or a case begins, its decorators' too; none for one behind a semicolon."""
     if isinstance(part, ast.match_case):
         yield part.pattern.lineno
     elif part.lineno <= len(lines) and len(read_blank(lines[part.lineno - 1])) == part.col_offset:
         yield part.lineno
-    yield from (node.lineno for node in getattr(part, "decorator_list", []))
+    yield from list_decorator_lines(part)
 
 
 def find_line(part: ast.stmt) -> int:
-    return min([part.lineno, *(node.lineno for node in getattr(part, "decorator_list", []))])
+    """The first line of a statement, that of its first decorator where it has one."""
+    return min([part.lineno, *list_decorator_lines(part)])
+
+
+def list_decorator_lines(part: ast.AST) -> list[int]:
+    """The lines of a function's or a class's decorators; none for anything else."""
+    decorators: list[ast.expr] = getattr(part, "decorator_list", [])
+    return [node.lineno for node in decorators]
 
 
 def drop_excused(faults: list[Fault], lines: list[str]) -> list[Fault]:
+    """The faults without those that a `# noqa` excuses."""
     return [fault for fault in faults if not is_excused(fault, lines)]
 
 
 def is_excused(fault: Fault, lines: list[str]) -> bool:
+    """Whether the line of a fault holds a `# noqa` for its code, or one for all codes."""
     found = NOQA.search(lines[fault.line - 1]) if fault.line <= len(lines) else None
     if not found:
         return False

@@ -9,14 +9,20 @@ import os
 import resource
 import signal
 import time
+from typing import TYPE_CHECKING
 
-from guest_usage import list_processes
+if TYPE_CHECKING:
+    # Side by side in a sandbox, a package for the type checker.
+    from synthkit.gym.sandbox.in_sandbox.guest_usage import list_processes
+else:
+    from guest_usage import list_processes
 
 PASSES = 50
 END_TIMEOUT_S = 2.0
 
 
 def set_limit(which: int, limit: int) -> None:
+    """Set a soft and a hard limit of this process (`resource.RLIMIT_*`), never above the hard one that it has."""
     hard = resource.getrlimit(which)[1]
     # A process gets a second between the signal that tells it about its CPU time and its end.
     wanted = (limit, limit + 1 if which == resource.RLIMIT_CPU else limit)
@@ -24,6 +30,7 @@ def set_limit(which: int, limit: int) -> None:
 
 
 def signal_one(pid: int, number: int) -> None:
+    """Send a signal; a process that has gone, or that may not be signalled, is left alone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
@@ -44,6 +51,7 @@ def freeze_all(own_namespace: bool) -> None:
 
 
 def kill_others(own_namespace: bool, spared: int) -> None:
+    """Kill the session's processes but for this one and the one that is spared."""
     for process in list_processes(own_namespace):
         if process.pid != spared:
             signal_one(process.pid, signal.SIGKILL)
@@ -74,6 +82,7 @@ def reap(spared: int) -> None:
 
 
 def read_folder(pid: int) -> str:
+    """The folder that a process is in; '' when it cannot be seen."""
     try:
         return os.readlink(f"/proc/{pid}/cwd")
     except OSError:

@@ -13,10 +13,24 @@ import select
 import shlex
 import signal
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from guest_limits import make_watch
-from guest_processes import await_end, freeze_all, kill_all, kill_others, read_folder, reap, set_limit, signal_one
+if TYPE_CHECKING:
+    # Side by side in a sandbox, a package for the type checker.
+    from synthkit.gym.sandbox.in_sandbox.guest_limits import make_watch
+    from synthkit.gym.sandbox.in_sandbox.guest_processes import (
+        await_end,
+        freeze_all,
+        kill_all,
+        kill_others,
+        read_folder,
+        reap,
+        set_limit,
+        signal_one,
+    )
+else:
+    from guest_limits import make_watch
+    from guest_processes import await_end, freeze_all, kill_all, kill_others, read_folder, reap, set_limit, signal_one
 
 COMMAND_FD = 63
 STATUS_FD = 62
@@ -49,6 +63,7 @@ class Output:
         self.dropped = 0
 
     def add(self, data: bytes) -> None:
+        """Take in what was printed next."""
         room = self.half - len(self.head)
         self.head += data[:room]
         self.tail += data[room:]
@@ -59,6 +74,7 @@ class Output:
             self.dropped += extra
 
     def text(self) -> str:
+        """What is kept, with a line in the gap that counts the bytes that were dropped."""
         extra = max(0, len(self.tail) - self.half)
         dropped = self.dropped + extra
         if not dropped:
@@ -82,6 +98,7 @@ class Shell:
         self.start()
 
     def start(self, state: bytes = b"") -> None:
+        """Start bash in the session's folder, and have it take over `state`, which `take_state` gave."""
         command_end, self.commands = os.pipe()
         self.status, status_end = os.pipe()
         self.output, output_end = os.pipe()
@@ -97,7 +114,8 @@ class Shell:
             write_all(self.commands, state + b"\0")
             self.wait(Output(0), time.monotonic() + STATE_TIMEOUT_S)
 
-    def become_bash(self, command_end: int, status_end: int, output_end: int) -> None:
+    def become_bash(self, command_end: int, status_end: int, output_end: int) -> NoReturn:
+        """In the fork: take the pipes and limits, and become bash. Never returns."""
         try:
             os.setsid()
             # Out of the way of the numbers that are given out next.
@@ -153,8 +171,10 @@ class Shell:
         return result | {"output": self.add_note(result["output"]), "limit": self.take_limit()}
 
     def leave(self, code: int) -> dict[str, Any]:
-        """A new shell for one that is told to end. Not left to the shell: what an action defined could keep it from
-        ending, or from doing anything else."""
+        """End the shell as a plain `exit` asks, and start a new one in its folder.
+
+        It is killed, for what an action has defined could keep bash's own exit from ending it.
+        """
         self.folder = read_folder(self.pid) or self.folder
         signal_one(self.pid, signal.SIGKILL)
         self.stop()
@@ -202,6 +222,7 @@ class Shell:
         return f"{output}{gap}{self.watch.describe(self.limit)}"
 
     def take_limit(self) -> str:
+        """The limit that was passed, '' for none; asked again it is ''."""
         limit, self.limit = self.limit, ""
         return limit
 
@@ -249,6 +270,7 @@ class Shell:
         return {"output": f"{output}{gap}{note}", "exit_code": code}
 
     def read_output(self, kept: Output) -> int:
+        """Take in what is in the output's pipe, at most 64 KiB; returns the bytes read, 0 for none."""
         try:
             data = os.read(self.output, 65536)
         except BlockingIOError:
@@ -293,5 +315,6 @@ def enter_first(*folders: str) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
+    """Write all bytes to a file descriptor, in as many writes as it takes."""
     while data:
         data = data[os.write(fd, data):]

@@ -53,8 +53,10 @@ def list_processes(own_namespace: bool) -> list[Process]:
 
 
 def glance_at_processes(own_namespace: bool) -> list[Process]:
-    """list_processes, for a look that others follow: without going through a whole host's /proc, which costs more, but
-    one that is starting or ending just now may be missing."""
+    """The session's processes, at a lower price than `list_processes`, which goes through a whole host's /proc.
+
+    One that is starting or ending just now may be missing: the next look will find it.
+    """
     if own_namespace or not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
         return list_processes(own_namespace)
     below, todo = [], [str(os.getpid())]
@@ -66,6 +68,7 @@ def glance_at_processes(own_namespace: bool) -> list[Process]:
 
 
 def read_children(pid: str) -> list[str]:
+    """The PIDs of a process's children, of all its threads."""
     found = []
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -75,6 +78,7 @@ def read_children(pid: str) -> list[str]:
 
 
 def read_stat(pid: str) -> Process | None:
+    """A process from its /proc/PID/stat; None when it has gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -92,14 +96,18 @@ def read_reaped() -> float:
 
 
 def measure_memory(processes: list[Process], exactly: bool) -> tuple[int, int]:
-    """(private, shared) memory that no file on a disk backs. Quickly: each process by itself, so that what several have
-    counts in each. Exactly, and slowly: in shares, those of processes outside too, such as the warm interpreter."""
+    """(private, shared) bytes of memory that no file on a disk backs.
+
+    Without `exactly` each process counts in full, so that what several share counts several times. With it, which is
+    slow, what is shared is divided among all that have it, processes outside such as the warm interpreter included.
+    """
     read = read_shares if exactly else read_full
     sizes = [read(process.pid) for process in processes]
     return sum(private for private, _ in sizes), sum(shared for _, shared in sizes)
 
 
 def read_full(pid: int) -> tuple[int, int]:
+    """(private, shared) memory of a process in full; zeros when it cannot be read."""
     try:
         return read_kinds(f"/proc/{pid}/status", FULL)
     except OSError:
@@ -107,6 +115,7 @@ def read_full(pid: int) -> tuple[int, int]:
 
 
 def read_shares(pid: int) -> tuple[int, int]:
+    """(private, shared) memory of a process, what it shares divided among those that have it."""
     try:
         return read_kinds(f"/proc/{pid}/smaps_rollup", SHARES)
     except OSError:
@@ -115,6 +124,7 @@ def read_shares(pid: int) -> tuple[int, int]:
 
 
 def read_kinds(path: str, kinds: tuple[tuple[bytes, ...], tuple[bytes, ...]]) -> tuple[int, int]:
+    """The sums of two kinds of lines of a /proc file, which gives KiB, in bytes. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
         lines = file.read().split(b"\n")
     private, shared = (sum(int(line.split()[1]) << 10 for line in lines if line.startswith(names)) for names in kinds)
@@ -128,6 +138,7 @@ def list_memory_folders(own_namespace: bool) -> list[str]:
 
 
 def measure_mounts(folders: list[str]) -> int:
+    """Bytes in file systems, at least LEAST_FILE for each file; one that cannot be read counts as nothing."""
     used = 0
     for folder in folders:
         with contextlib.suppress(OSError):
@@ -142,6 +153,7 @@ def measure_segments() -> int:
 
 
 def sum_column(kind: str, name: str) -> int:
+    """The sum of a column of /proc/sysvipc; 0 where the kernel has no such file."""
     try:
         with open(f"/proc/sysvipc/{kind}", encoding="ascii") as file:
             rows = [line.split() for line in file]
@@ -154,7 +166,8 @@ def sum_column(kind: str, name: str) -> int:
 def measure_hidden(processes: list[Process], mounts: list[str]) -> tuple[int, int]:
     """(memory, disk) of open files that have no name: memfds, and files deleted while they are open."""
     counted = {os.stat(folder).st_dev for folder in mounts}
-    memory, disk = {}, {}
+    memory: dict[tuple[int, int], int] = {}
+    disk: dict[tuple[int, int], int] = {}
     for path, link in list_open_files(processes):
         if not link.endswith(" (deleted)"):
             continue
@@ -167,6 +180,7 @@ def measure_hidden(processes: list[Process], mounts: list[str]) -> tuple[int, in
 
 
 def list_open_files(processes: list[Process]) -> Iterator[tuple[str, str]]:
+    """(path below /proc, what it links to) of every file descriptor of the processes."""
     for process in processes:
         folder = f"/proc/{process.pid}/fd"
         try:
@@ -179,8 +193,13 @@ def list_open_files(processes: list[Process]) -> Iterator[tuple[str, str]]:
 
 
 def measure_folder(folder: str, most: int) -> int:
-    """What a folder's files take up, each at least LEAST_FILE; not much more is looked at than can amount to `most`."""
-    used, seen, todo, held = 0, set(), [folder], []
+    """Bytes that the files below a folder take up, each at least LEAST_FILE; a file with two names counts once.
+
+    The search stops after as many entries as can amount to `most` bytes, and 1000 more.
+    """
+    used, todo = 0, [folder]
+    seen: set[tuple[int, int]] = set()
+    held: list[int] = []
     left = 1000 + most // LEAST_FILE
     try:
         while todo and left > 0:
@@ -200,7 +219,10 @@ def measure_folder(folder: str, most: int) -> int:
 
 
 def scan_folder(path: str, held: list[int], most: int) -> list[tuple[os.stat_result, str]]:
-    """The entries of a folder, also of one that its owner has closed, or whose path is too long for the kernel."""
+    """The entries of a folder, also of one that its owner has closed, or whose path is too long for the kernel.
+
+    Descriptors that have to stay open meanwhile go to `held`. None for a folder that cannot be opened.
+    """
     try:
         if len(path) > LONGEST_PATH:
             held.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW))
@@ -213,7 +235,7 @@ def scan_folder(path: str, held: list[int], most: int) -> list[tuple[os.stat_res
 
 
 def open_up(path: str, most: int) -> list[tuple[os.stat_result, str]]:
-    """Files in a closed folder take up room as others do. It is open for a moment only."""
+    """The entries of a folder that its owner has closed: it is opened for a moment, for they take up room too."""
     try:
         mode = stat.S_IMODE(os.lstat(path).st_mode)
         os.chmod(path, mode | 0o500)
@@ -226,6 +248,7 @@ def open_up(path: str, most: int) -> list[tuple[os.stat_result, str]]:
 
 
 def list_entries(path: str, most: int) -> list[tuple[os.stat_result, str]]:
+    """The first `most` entries of a folder, links not followed. Raises OSError when it cannot be opened."""
     found = []
     with os.scandir(path) as entries:
         for entry in itertools.islice(entries, most):

@@ -22,7 +22,7 @@ class Window:
         self.fill(lines)
 
     def fill(self, lines: list[str]) -> None:
-        """Down from `first`, and where the file ends sooner, up as well."""
+        """Take in the lines down from `first`, and where the file ends sooner, lines above it too."""
         if not lines:
             self.first, self.last = 1, 0
             return
@@ -32,18 +32,22 @@ class Window:
             self.first = min(self.first, extend(lines, self.last, -1, LINES, self.bytes))
 
     def scroll_down(self, lines: list[str]) -> None:
+        """Move down so that the last OVERLAP lines become the first ones."""
         self.first = max(self.first + 1, self.last - OVERLAP + 1)
         self.fill(lines)
 
     def scroll_up(self, lines: list[str]) -> None:
+        """Move up so that the first OVERLAP lines become the last ones."""
         end = min(len(lines), max(1, self.first + OVERLAP - 1))
         self.first = min(max(1, self.first - 1), extend(lines, end, -1, LINES, self.bytes))
         self.fill(lines)
 
     def shows(self, line: int) -> bool:
+        """Whether a line is within the window."""
         return self.first <= line <= self.last
 
     def render(self, path: str, lines: list[str]) -> str:
+        """The window as text: a head, what is above, the numbered lines, what is below."""
         above, below = self.first - 1, len(lines) - self.last
         shown = [f"[File: {path} ({len(lines)} lines total)]"]
         shown += [f"({above} more lines above)"] if above else []
@@ -53,7 +57,10 @@ class Window:
 
 
 def extend(lines: list[str], line: int, step: int, most_lines: int, most_bytes: int) -> int:
-    """The farthest line from one on, in a direction, such that all between fit; at least that one itself."""
+    """The farthest line that can stand in one window with `line`, upwards (`step` -1) or downwards (1).
+
+    At least `line` itself, even where it alone has more than `most_bytes`.
+    """
     left = most_bytes - measure(lines, line)
     count = 1
     while 1 <= line + step <= len(lines) and count < most_lines and left >= measure(lines, line + step):
@@ -64,4 +71,5 @@ def extend(lines: list[str], line: int, step: int, most_lines: int, most_bytes: 
 
 
 def measure(lines: list[str], line: int) -> int:
+    """Bytes that a line takes in a window, with its number and what stands around it."""
     return len(lines[line - 1].encode(errors="replace")) + len(str(line)) + 2

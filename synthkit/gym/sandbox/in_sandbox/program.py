@@ -29,7 +29,7 @@ def run(executable: str, args: list[str]) -> int:
     sys.executable = executable
     sys.orig_argv = [executable, *args]
     code = attempt(lambda: execute(args, main))
-    code = attempt(threading._shutdown) or code
+    code = attempt(threading._shutdown) or code  # type: ignore[attr-defined]  # private, as the next two
     attempt(atexit._run_exitfuncs)
     release(main)
     return code
@@ -40,10 +40,10 @@ def open_streams() -> None:
     for fd, name, mode in ((0, "stdin", "rb"), (1, "stdout", "wb"), (2, "stderr", "wb")):
         old = getattr(sys, f"__{name}__")
         raw = open(fd, mode, closefd=False)
-        raw.raw.name = f"<{name}>"
+        raw.raw.name = f"<{name}>"  # type: ignore[attr-defined]  # the mode makes it a buffer on a file
         lines = name == "stderr" or os.isatty(fd)
         stream = io.TextIOWrapper(raw, encoding=old.encoding, errors=old.errors, line_buffering=lines)
-        stream.mode = mode[0]
+        stream.mode = mode[0]  # type: ignore[misc]  # the interpreter sets it on its own streams too
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 
@@ -56,10 +56,11 @@ def reseed() -> None:
 
 
 def execute(args: list[str], main: types.ModuleType) -> None:
+    """Set argv and path as the interpreter does for this kind of call, and run the code in `main`."""
     kind = args[0] if args else "-"
     if kind == "-m":
         sys.argv, sys.path[:0] = ["-m", *args[2:]], [os.getcwd()]
-        runpy._run_module_as_main(args[1])
+        runpy._run_module_as_main(args[1])  # type: ignore[attr-defined]
         return
     if kind == "-c":
         sys.argv, sys.path[:0] = ["-c", *args[2:]], [""]
@@ -104,6 +105,7 @@ def attempt(call: Callable[[], object]) -> int:
 
 
 def exit_code(value: object) -> int:
+    """The exit code for a SystemExit's value; what is no number is printed to stderr and gives 1."""
     if value is None or isinstance(value, int):
         return int(value or 0) & 255
     with contextlib.suppress(Exception):
@@ -124,6 +126,7 @@ def release(main: types.ModuleType) -> None:
 
 
 def flush_streams() -> None:
+    """Write out stderr and stdout; what fails is left."""
     for stream in (sys.stderr, sys.stdout):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -6,7 +6,7 @@ streams; signals follow. What a fork cannot imitate goes to the real interpreter
 interpreter answers.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # built in, which `signal` is not
 import _socket
 import os
 import sys
@@ -53,6 +53,7 @@ def has_plain_streams() -> bool:
 
 
 def is_open(fd: int) -> bool:
+    """Whether a file descriptor is open."""
     try:
         os.fstat(fd)
     except OSError:
@@ -79,6 +80,7 @@ def hand_over(args: list[str]) -> int | None:
 
 
 def send_request(connection: _socket.socket, args: list[str]) -> None:
+    """Send argv, folder, environment and the three streams over a connection. Raises OSError."""
     environment = [name + b"=" + value for name, value in os.environb.items()]
     fields = [sys.executable, os.getcwd(), str(len(args)), *args]
     payload = b"\0".join([*map(os.fsencode, fields), *environment])
@@ -90,6 +92,7 @@ def send_request(connection: _socket.socket, args: list[str]) -> None:
 
 
 def main() -> None:
+    """Run what `python` was called with, warm or cold, and end as it ends."""
     args = sys.argv[1:]
     code = hand_over(args) if is_warm_run(args) else None
     if code is None:

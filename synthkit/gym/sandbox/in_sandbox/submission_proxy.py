@@ -60,6 +60,7 @@ class Link:
         self.replies = open(os.path.join(HERE, REPLIES), "rb")
 
     def ask(self, *request: Any) -> Any:
+        """Send one request and wait for its reply. Raises SubmissionError when there is none, or it is an error."""
         plain = is_plain(request)
         data = marshal.dumps((plain, request if plain else simplify(request)))
         try:
@@ -72,6 +73,7 @@ class Link:
         return self.read(reply)
 
     def read(self, reply: bytes) -> Any:
+        """The value of a reply. Raises SubmissionError for an error of the submission's, or what is no reply."""
         try:
             kind, value = json.loads(reply)
             if kind == "error":
@@ -102,6 +104,7 @@ links: list[Link] = []
 
 
 def get_link() -> Link:
+    """The evaluation's one link to the submission, made at the first call."""
     # The evaluation may import several modules of the submission's; they live in one process, as they would here.
     if not links:
         links.append(Link())
@@ -119,8 +122,10 @@ def serve(requests: int, replies: int) -> None:
 
 
 def answer(objects: list[Any], request: tuple[Any, ...]) -> list[Any]:
+    """The reply to a request: data, the number of a new object, or the error that came of it."""
     kind, target, *rest = request
     try:
+        value: Any
         if kind == "import":
             os.sched_setaffinity(0, {target})
             value = importlib.import_module(rest[0])
@@ -134,6 +139,7 @@ def answer(objects: list[Any], request: tuple[Any, ...]) -> list[Any]:
 
 
 def pack_value(objects: list[Any], value: Any) -> list[Any]:
+    """A value as data, or, where it is none, kept in `objects` and named by its place there."""
     try:
         return ["data", pack(value)]
     except TypeError:
@@ -142,6 +148,7 @@ def pack_value(objects: list[Any], value: Any) -> list[Any]:
 
 
 def list_public(module: Any) -> list[str]:
+    """The names that a star import takes from a module."""
     return getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
 
 
@@ -159,6 +166,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
+    """What `pack` was given; arrays become numpy's. Anything of another form becomes None or raises."""
     if not isinstance(value, dict):
         return value
     (kind, content), = value.items()
@@ -209,6 +217,7 @@ def restore(objects: list[Any], value: Any) -> Any:
 
 
 def make_array(values: Any, kind: str) -> Any:
+    """A numpy array or scalar from plain values and the name of its type."""
     import numpy
 
     array = numpy.array(values, dtype=kind)
@@ -216,6 +225,7 @@ def make_array(values: Any, kind: str) -> Any:
 
 
 def write_all(fd: int, data: bytes) -> None:
+    """Write all bytes to a file descriptor, in as many writes as it takes."""
     while data:
         data = data[os.write(fd, data):]
 

@@ -23,7 +23,7 @@ import struct
 import sys
 from dataclasses import dataclass, field
 
-import program
+import program  # type: ignore[import-not-found]  # beside this file where it runs
 
 # linux/sched.h: user, mount, PID, network, IPC and UTS namespaces.
 NAMESPACES = 0x10000000 | 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000
@@ -72,6 +72,7 @@ class Server:
         self.may_enter = False
 
     def serve(self) -> None:
+        """Answer whatever is ready until the kit closes the control socket."""
         while True:
             for key, _ in self.selector.select():
                 if key.fileobj is self.control:
@@ -85,6 +86,7 @@ class Server:
                     self.reap(key.fd, key.data)
 
     def add(self) -> bool:
+        """Register the sandbox that the kit sends, and tell its lease; False when the kit has gone."""
         message, fds, _, _ = socket.recv_fds(self.control, 65536, 3)
         if not message:
             return False
@@ -107,6 +109,7 @@ class Server:
         return True
 
     def remove(self, guest: Guest) -> None:
+        """Forget a sandbox that has ended, and kill the handlers of its runs."""
         for end in (guest.listener, guest.lifeline):
             with contextlib.suppress(KeyError, ValueError):
                 self.selector.unregister(end)
@@ -118,6 +121,7 @@ class Server:
                 signal.pidfd_send_signal(handler, signal.SIGKILL)
 
     def accept(self, guest: Guest) -> None:
+        """Fork a handler for a shim that has connected; none beyond MAX_PROGRAMS at a time."""
         try:
             connection = guest.listener.accept()[0]
         except OSError:
@@ -136,6 +140,7 @@ class Server:
         self.selector.register(handler, selectors.EVENT_READ, guest)
 
     def reap(self, handler: int, guest: Guest) -> None:
+        """Collect a handler that has ended."""
         os.waitid(os.P_PIDFD, handler, os.WEXITED)
         self.selector.unregister(handler)
         guest.handlers.discard(handler)
@@ -181,6 +186,7 @@ def handle(connection: socket.socket, guest: Guest) -> None:
 
 
 def receive(connection: socket.socket) -> Request:
+    """The request of a shim, which is untrusted. Raises ValueError or OSError when it is none."""
     header, streams, _, _ = socket.recv_fds(connection, 4, 3)
     size = struct.unpack("!I", header)[0]
     if size > MAX_REQUEST_BYTES or len(streams) != 3:
@@ -273,6 +279,7 @@ def take_place(request: Request) -> None:
 
 
 def set_limit(which: int, limit: int) -> None:
+    """Set a soft and a hard limit of this process (`resource.RLIMIT_*`), never above the hard one that it has."""
     hard = resource.getrlimit(which)[1]
     # A process gets a second between the signal that tells it about its CPU time and its end.
     wanted = (limit, limit + 1 if which == resource.RLIMIT_CPU else limit)
@@ -280,6 +287,7 @@ def set_limit(which: int, limit: int) -> None:
 
 
 def main() -> None:
+    """Load the modules that are named, and serve the control socket whose number is given."""
     control = socket.socket(fileno=int(sys.argv[1]))
     modules = json.loads(sys.argv[2])
     # Nothing is read from there any more, and a program's path does not begin with it.

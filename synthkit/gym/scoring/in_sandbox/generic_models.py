@@ -43,7 +43,7 @@ def encode_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
     Pictures are small grey pixels, and what reads like sentences is a few directions of its words' weights.
     """
-    columns = {}
+    columns: dict[str, pd.Series | np.ndarray] = {}
     for name in frame.columns:
         values = frame[name]
         if pd.api.types.is_numeric_dtype(values):
@@ -61,6 +61,7 @@ def encode_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_pixels(name: str, paths: pd.Series) -> dict[str, np.ndarray]:
+    """Columns of grey values, SIDE x SIDE for each picture; `paths` are relative to data/."""
     from PIL import Image
 
     pixels = np.array([np.asarray(Image.open(f"data/{path}").convert("L").resize((SIDE, SIDE)), float).ravel()
@@ -69,6 +70,7 @@ def read_pixels(name: str, paths: pd.Series) -> dict[str, np.ndarray]:
 
 
 def embed_text(name: str, values: pd.Series) -> dict[str, np.ndarray]:
+    """Columns of the texts' places in the main directions of their words' TF-IDF weights; none without enough words."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -83,6 +85,7 @@ def embed_text(name: str, values: pd.Series) -> dict[str, np.ndarray]:
 
 
 def main(kind: str) -> None:
+    """Fit the models of a task kind on data/train.csv, and write what each predicts for data/test.csv."""
     warnings.simplefilter("ignore")
     train, test = pd.read_csv("data/train.csv"), pd.read_csv("data/test.csv")
     target = pd.read_csv("data/sample_submission.csv").columns[1]
