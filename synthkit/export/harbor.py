@@ -81,12 +81,19 @@ with open("/logs/verifier/reward.json", "w") as file:
 
 
 def export_harbor(tasks: list[Task], out: Path, baselines: dict[str, float]) -> list[Path]:
-    """Write a folder for each task; `baselines` are scores on all test rows by task id. Raises TaskError."""
+    """Write a folder for each task; `baselines` are scores on all test rows by task id.
+
+    Raises TaskError when `out` is not empty.
+    """
     require_empty(out)
     return [write_task(task, out / task.id, baselines[task.id]) for task in tasks]
 
 
 def write_task(task: Task, folder: Path, baseline: float) -> Path:
+    """Write one task's folder and return it: environment/ with the agent's files, tests/ with labels and evaluation.
+
+    solution/ holds what beat the baseline when the task was verified.
+    """
     secret = {name: path for name, path in task.all_files().items() if task.is_secret(name)}
     script = task.config.evaluation_paths[0]
     copy_files(task.public_files(), folder / "environment" / "workspace")
@@ -111,6 +118,7 @@ def write_task(task: Task, folder: Path, baseline: float) -> Path:
 
 
 def copy_files(files: dict[str, Path], folder: Path) -> None:
+    """Copy files to the paths below `folder` that they are named by."""
     for name, source in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +126,7 @@ def copy_files(files: dict[str, Path], folder: Path) -> None:
 
 
 def build_config(task: Task, limit_s: float) -> str:
-    """task.toml. JSON strings are TOML strings."""
+    """The content of task.toml; `limit_s` is how long an evaluation may take."""
     meta = task.meta
     sources = {"dataset": meta.dataset_id, "revision": meta.dataset_revision, "licence": meta.licence,
                "citation": meta.citation, "metric": task.metric, "direction": task.direction,
@@ -136,10 +144,12 @@ def build_config(task: Task, limit_s: float) -> str:
 
 
 def quote(text: str) -> str:
+    """Text as a TOML string: a JSON string is one."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def build_instruction(task: Task, baseline: float) -> str:
+    """The content of instruction.md, all that an agent is told of the task."""
     better = "higher" if task.direction == "maximize" else "lower"
     return (f"# {task.name}\n\n{task.description}\n\n"
             f"Work in {WORKDIR}. Write submission.csv there, with the columns of data/sample_submission.csv and one "
@@ -148,7 +158,7 @@ def build_instruction(task: Task, baseline: float) -> str:
 
 
 def build_dockerfile() -> str:
-    """An image with the libraries that the task was verified with."""
+    """An image with the libraries that tasks may use, in the versions that are installed here."""
     pinned = " ".join(f"{name}=={version(name)}" for name in LIBRARIES)
     return (f"FROM python:3.11-slim\nRUN pip install --no-cache-dir {pinned}\n"
             f"COPY workspace {WORKDIR}\nWORKDIR {WORKDIR}\n")
