@@ -13,8 +13,8 @@ import yaml
 from kits.places import ROOT
 
 TOP_LEVEL = {
-    ".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "environment.yml", "notebooks", "outputs", "params",
-    "pyproject.toml", "requirements.lock", "requirements.ray.lock", "synthkit", "tests",
+    ".ci", ".gitignore", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "environment.yml", "notebooks",
+    "outputs", "params", "pyproject.toml", "requirements.lock", "requirements.ray.lock", "synthkit", "tests",
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = dict(
