@@ -19,6 +19,7 @@ WORKDIR = "/workspace"
 ORGANISATION = "synthkit"
 LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn", "pillow")
 FAILED = -1.0
+REFERENCE = "reference.py"  # What the script of the generic models is called in an export.
 AGENT_TIMEOUT_S = 3600.0
 
 TEST_SH = """#!/bin/bash
@@ -35,7 +36,7 @@ python /solution/solution.py
 SOLVE_SH = """#!/bin/bash
 set -e
 cd {workdir}
-python /solution/reference.py {kind}
+python /solution/{reference} {kind}
 mv reference_{model}.csv submission.csv
 rm reference_*.csv
 """
@@ -99,7 +100,7 @@ def write_task(task: Task, folder: Path, baseline: float) -> Path:
     copy_files(task.public_files(), folder / "environment" / "workspace")
     copy_files(secret | {script: task.all_files()[script]}, folder / "tests")
     own = task.root / "data" / task.id / SOLUTION
-    copy_files({own.name: own} if own.exists() else {GENERIC_MODELS.name: GENERIC_MODELS}, folder / "solution")
+    copy_files({own.name: own} if own.exists() else {REFERENCE: GENERIC_MODELS}, folder / "solution")
     limit = float(task.config.training_timeout or AGENT_TIMEOUT_S)
     perfect = task.meta.perfect_score
     verify = VERIFY.format(workdir=WORKDIR, metric=task.metric, baseline=baseline, perfect=perfect, limit=limit,
@@ -108,7 +109,7 @@ def write_task(task: Task, folder: Path, baseline: float) -> Path:
         "task.toml": build_config(task, limit), "instruction.md": build_instruction(task, baseline),
         "environment/Dockerfile": build_dockerfile(), "tests/test.sh": TEST_SH, "tests/verify.py": verify,
         "solution/solve.sh": (SOLVE_OWN_SH if own.exists() else SOLVE_SH).format(
-            workdir=WORKDIR, kind=task.meta.task_kind, model=task.meta.reference_model),
+            workdir=WORKDIR, reference=REFERENCE, kind=task.meta.task_kind, model=task.meta.reference_model),
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
