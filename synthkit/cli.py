@@ -168,13 +168,15 @@ def command_doctor(args: argparse.Namespace) -> int:
 
 
 def command_report(args: argparse.Namespace) -> int:
+    from synthkit.core.lock import hold_run
     from synthkit.show.report import write_report
     from synthkit.show.summary import write_summary
 
     if not args.run_dir.is_dir():
         raise SynthkitError(f"there is no run folder {args.run_dir}", "give a run's folder, such as outputs/offline")
-    write_summary(args.run_dir)
-    sys.stdout.write(f"{write_report(args.run_dir)}\n")
+    with hold_run(args.run_dir, "synthkit report"):
+        write_summary(args.run_dir)
+        sys.stdout.write(f"{write_report(args.run_dir)}\n")
     return 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from kits.places import ROOT
+from kits.show_kit import write_stage
 
 from synthkit.cli import choose_stages, main
 from synthkit.core.errors import SynthkitError
@@ -15,6 +16,14 @@ from synthkit.core.profiles import load_params
 from synthkit.plan import estimate
 
 NAMES = list(STAGES)
+HOLD = """
+import sys
+from pathlib import Path
+from synthkit.core.lock import hold_run
+with hold_run(Path(sys.argv[1]), "a notebook"):
+    print("in", flush=True)
+    sys.stdin.readline()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +113,22 @@ def test_a_budget_that_does_not_cover_the_plan_is_said(capsys: pytest.CaptureFix
     assert "does NOT cover this" in capsys.readouterr().out
     assert main(["run", "params/paper.yaml", "--dry-run", "--only", "01"]) == 0
     assert "100.00 and covers this" in capsys.readouterr().out
+
+
+def test_a_report_is_not_written_while_another_process_works_in_the_run(
+    repo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = repo / "outputs" / "demo"
+    write_stage(run, "01_topics", {})
+    command = [sys.executable, "-c", HOLD, str(run)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout and worker.stdout.readline() == "in\n"
+        assert main(["report", str(run)]) == 1
+        assert f"(pid {worker.pid}: a notebook)" in capsys.readouterr().err
+        assert not (run / "report.html").exists() and not (run / "summary.json").exists()
+        worker.communicate("\n", timeout=30)
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").exists() and (run / "summary.json").exists()
 
 
 def test_the_module_is_the_command() -> None:

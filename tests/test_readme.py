@@ -1,4 +1,4 @@
-"""The README's commands, files and links are those of the repository; its figures come from a real run."""
+"""The README's commands are those of the repository, and its files and links, CONTRIBUTING.md's too, are there."""
 
 import re
 import shlex
@@ -39,9 +39,11 @@ def test_command_is_one_that_the_kit_has(command: str) -> None:
         load_params([ROOT / "params" / "base.yaml", ROOT / args.params], args.sets, args.run)
 
 
-def test_links_and_files_exist() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", TEXT) if not link.startswith("http")]
-    files = re.findall(r"`((?:params|synthkit|notebooks)/[\w./-]+)`", TEXT)
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_links_and_files_exist(document: str) -> None:
+    text = (ROOT / document).read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if not link.startswith("http")]
+    files = re.findall(r"`((?:params|synthkit|notebooks)/[\w./-]+)`", text)
     assert [name for name in links + files if not (ROOT / name).exists()] == []
 
 

@@ -34,7 +34,7 @@ The tables are parts of these datasets and stay under their licences; whoever us
 
 
 def build_card(tasks: list[Task], title: str, teacher: str) -> str:
-    """README.md of a dataset repository: front matter, the tasks, their sources."""
+    """README.md of a dataset repository: front matter, the tasks, their sources. `teacher` is who wrote the tasks."""
     sources: dict[tuple[str, str], list[Task]] = {}
     for task in tasks:
         sources.setdefault((str(task.meta.dataset_id), str(task.meta.dataset_revision)), []).append(task)
@@ -56,6 +56,7 @@ def build_card(tasks: list[Task], title: str, teacher: str) -> str:
 
 
 def size_category(count: int) -> str:
+    """The Hub's name for a size, here the number of tasks; from 10,000 on always the same one."""
     for limit, name in ((1_000, "n<1K"), (10_000, "1K<n<10K")):
         if count < limit:
             return name
@@ -63,6 +64,7 @@ def size_category(count: int) -> str:
 
 
 def describe_task(task: Task) -> str:
+    """A task's row of the card, with the scores of baseline and reference on the private rows."""
     meta = task.meta
     values = (meta.baseline_private, meta.reference_score)
     scores = " | ".join("" if value is None else f"{value:.4g}" for value in values)
@@ -70,9 +72,11 @@ def describe_task(task: Task) -> str:
 
 
 def describe_source(dataset: str, revision: str, users: list[Task]) -> str:
+    """A dataset's row of the card; `users` are the tasks that were made of it at this revision."""
     return f"| {dataset} | `{revision[:12]}` | {users[0].meta.licence} | {len(users)} |"
 
 
 def list_citations(metas: Iterable[TaskMeta]) -> str:
+    """The card's last section: each citation once, in the order of the tasks; empty when there is none."""
     found = dict.fromkeys(meta.citation.strip() for meta in metas if meta.citation)
     return "\n## Citations\n\n" + "\n\n".join(f"```\n{text}\n```" for text in found) + "\n" if found else ""

@@ -1,4 +1,4 @@
-"""`synthkit export tasks`: which tasks, in which format, to a folder or to the Hub."""
+"""`synthkit export`: a run's tasks to a folder or to the Hub, or its episodes to a folder."""
 
 import argparse
 import tempfile
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `trajectories` and `tasks`; each sets `export`, the function that does it and returns what to tell."""
     kinds = parser.add_subparsers(required=True, metavar="what")
     episodes = kinds.add_parser("trajectories", help="a run's episodes, for MLGym's scripts or as ATIF documents")
     episodes.add_argument("--run", type=Path, default=Path("outputs/offline"), metavar="DIR", help="the run's folder")
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def export_episodes(args: argparse.Namespace) -> str:
+    """Write a stage's episodes to --out; returns how many there are. Raises SynthkitError."""
     from synthkit.export.trajectories import export_trajectories
 
     count = export_trajectories(args.run, args.stage, args.format, args.out)
@@ -40,7 +42,7 @@ def export_episodes(args: argparse.Namespace) -> str:
 
 
 def export_tasks(args: argparse.Namespace) -> str:
-    """Do it; returns what to tell. Raises SynthkitError."""
+    """Write a run's verified tasks to --out, or send them to the Hub; returns what was done. Raises SynthkitError."""
     from synthkit.core.params import SandboxParams
     from synthkit.export.harbor import export_harbor
     from synthkit.export.mlgym import export_mlgym, measure_whole
@@ -62,6 +64,7 @@ def export_tasks(args: argparse.Namespace) -> str:
 
 
 def export_to_hub(args: argparse.Namespace, tasks: "list[Task]") -> str:
+    """Show what would be published and, with --yes, publish it. Raises SynthkitError."""
     from synthkit.export.publish import format_plan, prepare, publish
 
     if args.repo is None:

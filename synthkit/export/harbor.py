@@ -19,6 +19,7 @@ WORKDIR = "/workspace"
 ORGANISATION = "synthkit"
 LIBRARIES = ("numpy", "pandas", "scipy", "scikit-learn", "pillow")
 FAILED = -1.0
+REFERENCE = "reference.py"  # What the script of the generic models is called in an export.
 AGENT_TIMEOUT_S = 3600.0
 
 TEST_SH = """#!/bin/bash
@@ -35,7 +36,7 @@ python /solution/solution.py
 SOLVE_SH = """#!/bin/bash
 set -e
 cd {workdir}
-python /solution/reference.py {kind}
+python /solution/{reference} {kind}
 mv reference_{model}.csv submission.csv
 rm reference_*.csv
 """
@@ -81,18 +82,25 @@ with open("/logs/verifier/reward.json", "w") as file:
 
 
 def export_harbor(tasks: list[Task], out: Path, baselines: dict[str, float]) -> list[Path]:
-    """Write a folder for each task; `baselines` are scores on all test rows by task id. Raises TaskError."""
+    """Write a folder for each task; `baselines` are scores on all test rows by task id.
+
+    Raises TaskError when `out` is not empty.
+    """
     require_empty(out)
     return [write_task(task, out / task.id, baselines[task.id]) for task in tasks]
 
 
 def write_task(task: Task, folder: Path, baseline: float) -> Path:
+    """Write one task's folder and return it: environment/ with the agent's files, tests/ with labels and evaluation.
+
+    solution/ holds what beat the baseline when the task was verified.
+    """
     secret = {name: path for name, path in task.all_files().items() if task.is_secret(name)}
     script = task.config.evaluation_paths[0]
     copy_files(task.public_files(), folder / "environment" / "workspace")
     copy_files(secret | {script: task.all_files()[script]}, folder / "tests")
     own = task.root / "data" / task.id / SOLUTION
-    copy_files({own.name: own} if own.exists() else {GENERIC_MODELS.name: GENERIC_MODELS}, folder / "solution")
+    copy_files({own.name: own} if own.exists() else {REFERENCE: GENERIC_MODELS}, folder / "solution")
     limit = float(task.config.training_timeout or AGENT_TIMEOUT_S)
     perfect = task.meta.perfect_score
     verify = VERIFY.format(workdir=WORKDIR, metric=task.metric, baseline=baseline, perfect=perfect, limit=limit,
@@ -101,7 +109,7 @@ def write_task(task: Task, folder: Path, baseline: float) -> Path:
         "task.toml": build_config(task, limit), "instruction.md": build_instruction(task, baseline),
         "environment/Dockerfile": build_dockerfile(), "tests/test.sh": TEST_SH, "tests/verify.py": verify,
         "solution/solve.sh": (SOLVE_OWN_SH if own.exists() else SOLVE_SH).format(
-            workdir=WORKDIR, kind=task.meta.task_kind, model=task.meta.reference_model),
+            workdir=WORKDIR, reference=REFERENCE, kind=task.meta.task_kind, model=task.meta.reference_model),
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -111,6 +119,7 @@ def write_task(task: Task, folder: Path, baseline: float) -> Path:
 
 
 def copy_files(files: dict[str, Path], folder: Path) -> None:
+    """Copy files to the paths below `folder` that they are named by."""
     for name, source in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +127,7 @@ def copy_files(files: dict[str, Path], folder: Path) -> None:
 
 
 def build_config(task: Task, limit_s: float) -> str:
-    """task.toml. JSON strings are TOML strings."""
+    """The content of task.toml; `limit_s` is how long an evaluation may take."""
     meta = task.meta
     sources = {"dataset": meta.dataset_id, "revision": meta.dataset_revision, "licence": meta.licence,
                "citation": meta.citation, "metric": task.metric, "direction": task.direction,
@@ -136,10 +145,12 @@ def build_config(task: Task, limit_s: float) -> str:
 
 
 def quote(text: str) -> str:
+    """Text as a TOML string: a JSON string is one."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def build_instruction(task: Task, baseline: float) -> str:
+    """The content of instruction.md, all that an agent is told of the task."""
     better = "higher" if task.direction == "maximize" else "lower"
     return (f"# {task.name}\n\n{task.description}\n\n"
             f"Work in {WORKDIR}. Write submission.csv there, with the columns of data/sample_submission.csv and one "
@@ -148,7 +159,7 @@ def build_instruction(task: Task, baseline: float) -> str:
 
 
 def build_dockerfile() -> str:
-    """An image with the libraries that the task was verified with."""
+    """An image with the libraries that tasks may use, in the versions that are installed here."""
     pinned = " ".join(f"{name}=={version(name)}" for name in LIBRARIES)
     return (f"FROM python:3.11-slim\nRUN pip install --no-cache-dir {pinned}\n"
             f"COPY workspace {WORKDIR}\nWORKDIR {WORKDIR}\n")

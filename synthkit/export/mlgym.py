@@ -1,8 +1,8 @@
 """Tasks as a folder that is laid over an MLGym checkout and runs there as it is.
 
-MLGym v0.1.1 leaves `secret_files` unimplemented, scores on all test rows, and runs evaluate.py in the agent's shell, so
-labels that are secret here are readable there; the README that is written beside the tasks says so. Baseline scores are
-those on all test rows, as MLGym would measure them.
+MLGym v0.1.1 does not implement `secret_files` and runs evaluate.py in the agent's shell, so an agent can read there the
+labels that are secret here; the README that is written beside the tasks says so. MLGym scores on all test rows, and so
+are the baseline scores that are written.
 """
 
 import shutil
@@ -28,7 +28,11 @@ task's source and licence stand in data/<task>/synthkit.yaml.
 
 
 def export_mlgym(tasks: list[Task], out: Path, sandbox: SandboxParams) -> list[Path]:
-    """Write the overlay; returns the task files. Raises TaskError when the folder is not empty or a baseline fails."""
+    """Write the overlay; returns the tasks' YAML files.
+
+    Baselines run anew in a sandbox. Raises TaskError when the folder is not empty or a baseline gets no score, and
+    SandboxError when no sandbox can be started.
+    """
     require_empty(out)
     written = [write_overlay(task, out, sandbox) for task in tasks]
     (out / "README.md").write_text(README.format(count=len(tasks), first=tasks[0].id), encoding="utf-8")
@@ -36,6 +40,7 @@ def export_mlgym(tasks: list[Task], out: Path, sandbox: SandboxParams) -> list[P
 
 
 def write_overlay(task: Task, out: Path, sandbox: SandboxParams) -> Path:
+    """Write one task's data and configuration; returns its YAML file."""
     shutil.copytree(task.root / "data" / task.id, out / "data" / task.id)
     config = task.config.model_copy(update={"baseline_scores": [measure_whole(task, sandbox)]})
     path = out / "configs" / "tasks" / f"{task.id}.yaml"
@@ -46,7 +51,7 @@ def write_overlay(task: Task, out: Path, sandbox: SandboxParams) -> Path:
 
 
 def measure_whole(task: Task, sandbox: SandboxParams) -> dict[str, float]:
-    """The baseline's score on all test rows."""
+    """The baseline's metrics on all test rows, by running it. Raises TaskError when it gets no score."""
     _, submission = run_baseline(task, sandbox)
     score = score_submission(task, submission, "all", sandbox)
     if score.metrics is None:

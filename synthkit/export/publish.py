@@ -16,7 +16,7 @@ from synthkit.gym.task import Task
 from synthkit.gym.task.config import write_section
 
 TOKEN = "HF_TOKEN"
-# Licences under which a changed part of a table may be given on, whoever takes it under the same or no terms.
+# Licences under which a changed part of a table may be passed on, if need be under the same licence.
 PUBLISHABLE = (
     "mit", "apache-2.0", "bsd*", "isc", "zlib", "unlicense", "wtfpl", "cc0-1.0", "pddl", "public-domain", "odc-by",
     "odbl", "cdla-permissive-*", "cdla-sharing-*", "cc-by-[1-4]*", "cc-by-sa-*", "cc-by-nc-[1-4]*", "cc-by-nc-sa-*",
@@ -37,7 +37,9 @@ class Plan:
 
 
 def prepare(tasks: list[Task], folder: Path, repo_id: str, teacher: str) -> Plan:
-    """Write the repository's content into an empty folder. Raises SynthkitError naming every task that must not go out.
+    """Write the repository's content into an empty folder; `teacher` is named on the card.
+
+    Raises SynthkitError that names every task whose licence forbids it; nothing is written then.
     """
     if forbidden := [task for task in tasks if not may_publish(task.meta.licence)]:
         named = ", ".join(f"{task.id} ({task.meta.dataset_id}: {task.meta.licence})" for task in forbidden)
@@ -57,19 +59,22 @@ def prepare(tasks: list[Task], folder: Path, repo_id: str, teacher: str) -> Plan
 
 
 def may_publish(licence: str | None) -> bool:
+    """Whether a licence, by its name on the Hub, allows it; no licence and any other name do not."""
     return bool(licence) and any(fnmatch.fnmatch(str(licence).lower(), known) for known in PUBLISHABLE)
 
 
 def format_plan(plan: Plan) -> str:
+    """What a person reads before anything is sent: how much, under which licences, test labels included."""
     licences = ", ".join(f"{name} ({count})" for name, count in plan.licences.items())
     return (f"{plan.repo_id}: {plan.tasks} tasks, {plan.files} files, {plan.size_bytes / 1e6:.1f} MB\n"
             f"licences of the sources: {licences}\ntest labels are among the files: data/<task>/data/answers.csv\n")
 
 
 def publish(plan: Plan, *, private: bool) -> str:
-    """Send a plan's folder as one commit; returns the repository's URL. Raises EndpointError.
+    """Send a plan's folder as one commit; returns the repository's URL.
 
-    Where to is huggingface_hub's own setting, HF_ENDPOINT: its client takes no other host's answers at this point.
+    The Hub is the one of huggingface_hub's own setting, HF_ENDPOINT: its client takes no other host's answers here.
+    Raises EndpointError without a token or when the Hub cannot be reached or refuses it, HubError for a bad name.
     """
     from huggingface_hub import HfApi
 

@@ -17,11 +17,12 @@ def load_verified(run_dir: Path) -> list[Task]:
 
 
 def require_empty(out: Path) -> None:
-    """Raises TaskError when a folder to write into holds anything."""
+    """Raises TaskError when a folder to write into holds anything; it need not exist."""
     if out.exists() and any(out.iterdir()):
         raise TaskError(f"{out} is not empty", "give a new folder, or one with nothing in it")
 
 
 def shorten(text: str, limit: int) -> str:
+    """Text as one line of at most `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[:limit - 1].rstrip()}…"

@@ -23,7 +23,7 @@ STAGES = {"05": "05_trajectories", "07": "07_mlgym_eval"}
 
 @dataclass(frozen=True)
 class Episode:
-    """Where an episode lies; `number` is that of the rollout or run."""
+    """Where an episode lies; `number` is that of the rollout (stage 05) or the run (stage 07)."""
 
     model: str
     task: str
@@ -32,12 +32,16 @@ class Episode:
 
     @property
     def name(self) -> str:
+        """The episode's folder or file in an export, by MLGym's pattern."""
         # A slash in a model's name would make a folder of its own, as it does in MLGym.
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', self.model)}__{self.task}__synthkit_run_{self.number}"
 
 
 def export_trajectories(run_dir: Path, stage: str, form: Format, out: Path) -> int:
-    """Write every episode of a stage (05 or 07) into an empty folder; returns how many. Raises StageError."""
+    """Write every episode of a stage (05 or 07) into an empty folder; returns how many.
+
+    Raises StageError when the stage has none, TaskError when the folder is not empty.
+    """
     require_empty(out)
     episodes = list(find_episodes(run_dir / STAGES[stage] / "trajectories"))
     if not episodes:
@@ -53,7 +57,10 @@ def export_trajectories(run_dir: Path, stage: str, form: Format, out: Path) -> i
 
 
 def find_episodes(folder: Path) -> Iterator[Episode]:
-    """Every folder with a .traj below one; the model is the one that the file names."""
+    """Every folder with a .traj below one.
+
+    The model is the folder's name in stage 07 (<model>/<task>/<run>), and the one that the file names in stage 05.
+    """
     for path in sorted(folder.rglob("*.traj")):
         trajectory = Trajectory.load(path.parent)
         parts = path.parent.relative_to(folder).parts

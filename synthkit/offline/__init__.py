@@ -1,1 +1,1 @@
-"""The embedded default: a Hub and a scripted teacher on loopback, reached only by base URL."""
+"""The embedded default: a Hub with real data and a scripted teacher on loopback, reached only by base URL."""

@@ -13,6 +13,7 @@ from synthkit.offline.teacher_server import open_teacher
 
 
 def main() -> None:
+    """The command; it ends with status 1 and one line on stderr when something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m synthkit.offline", description=__doc__)
     parser.add_argument("--teacher-port", type=int, default=0, help="default: any free port")
     parser.add_argument("--hub-port", type=int, default=0, help="default: any free port")
@@ -29,6 +30,7 @@ def main() -> None:
 
 
 def export(folder: Path) -> None:
+    """Write the held-out tasks and say where their root lies."""
     # Imports pandas, which serving does not need.
     from synthkit.offline.benchmark import export_benchmark
 
@@ -36,6 +38,7 @@ def export(folder: Path) -> None:
 
 
 def serve(teacher_port: int, hub_port: int) -> None:
+    """Start both servers, say their URLs, and serve until standard input closes."""
     teacher, hub = open_teacher(teacher_port), open_hub(open_data(), hub_port)
     for server in (teacher, hub):
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -47,6 +50,7 @@ def serve(teacher_port: int, hub_port: int) -> None:
 
 
 def say(line: dict[str, str]) -> None:
+    """One JSON line on stdout, for the process that started this one."""
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 

@@ -1,6 +1,9 @@
-"""The scripted teacher's replies to the stages' forms, found in the library by the lines of the prompt.
+"""The scripted teacher's replies to the stages' forms, looked up in the library by the lines of the prompt.
 
-Nothing is kept between requests: what was drafted and what was mended is read from the conversation.
+No language model is at work. Chance decides three things: which of the topics that fit a cell equally well is taken,
+whether an earlier topic comes again in other words (and which one), and whether a draft written anew is clean. It is
+drawn from the request's seed and messages, so the same request gets the same reply. Everything else stands in the
+library. Nothing is kept between requests: what was drafted and what was mended is read from the conversation.
 """
 
 import hashlib
@@ -10,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from synthkit.offline.library import Entry, find_topic, load_library
+from synthkit.offline.library import Entry, Plan, find_topic, load_library
 
 Messages = list[dict[str, str]]
 
@@ -20,23 +23,27 @@ CELL_LINE = re.compile(r"^(Area|Modality|Task type|Difficulty): (.*)$", re.MULTI
 
 
 class UnknownTopic(Exception):
-    """A request about something that is not in the library, or that names no form of ours."""
+    """A request about something that is not in the library, or for a form that the script does not know."""
 
 
 def answer_form(form: str, messages: Messages, seed: int) -> dict[str, Any]:
-    """The filled-in form. Raises UnknownTopic when the library has nothing to say."""
+    """The filled-in form, by the name of its class. Raises UnknownTopic when the library has nothing to say."""
     if form not in FORMS:
         raise UnknownTopic(f"The scripted teacher knows the forms {', '.join(FORMS)}, not {form!r}.")
     return FORMS[form](messages, make_random(messages, seed))
 
 
 def make_random(messages: Messages, seed: int) -> random.Random:
+    """The request's own chance: a generator that starts from a hash of the seed and the whole conversation."""
     text = json.dumps([seed, *([m["role"], m["content"]] for m in messages)])
     return random.Random(hashlib.sha256(text.encode()).digest())
 
 
 def answer_topics(messages: Messages, rng: random.Random) -> dict[str, Any]:
-    """A topic for each cell that the library still has one for: none that is taken, or now and then a rewording."""
+    """A topic for each cell that the library still has one for.
+
+    It is one that is not taken yet or, now and then, one that is taken, in other words.
+    """
     text = find_request(messages, "Area")
     given = {title.lower() for title in find_lines(text, "Already taken")}
     topics = []
@@ -62,12 +69,15 @@ def read_cells(text: str) -> list[dict[str, str]]:
 
 
 def choose_topic(cell: dict[str, str], given: set[str], rng: random.Random) -> tuple[Entry | None, str]:
-    """The topic of the cell's area that fits it best, and the title it goes by."""
+    """The topic of the cell's area that fits it best, and its title here; (None, "") when the area has none left.
+
+    With probability P_REWORDED, where there is one, it is a topic that was given before, under its other title.
+    """
     area = [entry for entry in load_library().values() if entry.area == cell["area"].lower()]
-    again = [e for e in area if e.title.lower() in given and e.rewording and e.rewording.lower() not in given]
+    again = [(e, e.rewording) for e in area
+             if e.title.lower() in given and e.rewording and e.rewording.lower() not in given]
     if again and rng.random() < P_REWORDED:
-        entry = rng.choice(again)
-        return entry, entry.rewording
+        return rng.choice(again)
     fresh = [e for e in area if not {e.title.lower(), (e.rewording or e.title).lower()} & given]
     if not fresh:
         return None, ""
@@ -77,20 +87,27 @@ def choose_topic(cell: dict[str, str], given: set[str], rng: random.Random) -> t
 
 
 def count_matches(entry: Entry, cell: dict[str, str]) -> int:
+    """In how many of modality, task type and difficulty a topic fits a cell."""
     return sum(cell.get(name) == getattr(entry, name) for name in ("modality", "task_type", "difficulty"))
 
 
 def answer_dataset(messages: Messages, rng: random.Random) -> dict[str, Any]:
+    """The dataset that the library names for the topic, right or wrong."""
     return require_topic(messages).dataset.model_dump()
 
 
 def answer_plan(messages: Messages, rng: random.Random) -> dict[str, Any]:
-    return require_plan(messages).plan.model_dump()
+    """The library's plan for the topic."""
+    _, plan = require_plan(messages)
+    return plan.model_dump()
 
 
 def answer_code(messages: Messages, rng: random.Random) -> dict[str, Any]:
-    """A first draft with its flaws; a repair that mends what the evidence shows; or a draft written anew."""
-    entry = require_plan(messages)
+    """A first draft with its flaws; a repair that mends what the evidence shows; or a draft written anew.
+
+    The last one has, with probability P_CLEAN_RESTART, only those flaws that no evidence mends.
+    """
+    entry, _ = require_plan(messages)
     request = find_request(messages, "Attempt")
     if find_lines(request, "Failing gate"):
         return repair_draft(entry, read_draft(messages), request)
@@ -100,36 +117,40 @@ def answer_code(messages: Messages, rng: random.Random) -> dict[str, Any]:
 
 
 def answer_solution(messages: Messages, rng: random.Random) -> dict[str, Any]:
-    """Nothing better than the good baseline: a script knows no other solution."""
-    return {"solution_py": require_plan(messages).good_files()["baseline_py"]}
+    """The good baseline once more: a script knows no better solution."""
+    entry, _ = require_plan(messages)
+    return {"solution_py": entry.good_files()["baseline_py"]}
 
 
 def repair_draft(entry: Entry, draft: dict[str, str] | None, request: str) -> dict[str, str]:
-    """The draft without the first flaw that the request gives evidence of."""
+    """The draft without the first of its flaws that the request gives evidence of; unchanged without evidence."""
     flaws = [flaw for flaw in entry.flaws if draft is None or flaw.is_in(draft)]
     shown = [flaw for flaw in flaws if any(sign in request for sign in flaw.evidence)]
     return entry.draft([flaw for flaw in flaws if flaw not in shown[:1]])
 
 
 def read_draft(messages: Messages) -> dict[str, str] | None:
-    """The teacher's own last draft in this conversation."""
+    """The teacher's own last draft in this conversation; None where there is none, or none that is JSON."""
     for message in reversed(messages):
         if message["role"] == "assistant":
             try:
-                return json.loads(message["content"])
+                draft: dict[str, str] = json.loads(message["content"])
+                return draft
             except ValueError:
                 return None
     return None
 
 
-def require_plan(messages: Messages) -> Entry:
+def require_plan(messages: Messages) -> tuple[Entry, Plan]:
+    """The topic that the messages name, and its plan. Raises UnknownTopic when there is none."""
     entry = require_topic(messages)
     if entry.plan is None:
         raise UnknownTopic(f"The scripted teacher has no plan for the topic {entry.title!r}.")
-    return entry
+    return entry, entry.plan
 
 
 def require_topic(messages: Messages) -> Entry:
+    """The topic that the user's first line `Topic: <title>` names. Raises UnknownTopic when there is none."""
     titles = [title for m in messages if m["role"] == "user" for title in find_lines(m["content"], "Topic")]
     entry = find_topic(titles[0]) if titles else None
     if entry is None:
@@ -139,7 +160,10 @@ def require_topic(messages: Messages) -> Entry:
 
 
 def find_request(messages: Messages, name: str) -> str:
-    """The last message of the user with a line of that name: after it there may be a schema, or a plea for the form."""
+    """The user's last message that has a line of that name; later ones may hold a schema or ask for the form again.
+
+    Raises UnknownTopic when no message has one.
+    """
     for message in reversed(messages):
         if message["role"] == "user" and find_lines(message["content"], name):
             return message["content"]

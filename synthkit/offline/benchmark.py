@@ -1,6 +1,7 @@
 """The held-out benchmark: six small tasks in MLGym's format on datasets that no training task may use.
 
-It shows that a student acts on tasks it has never seen. Its scores are not the paper's, nor MLGym's.
+It shows whether a student can act on tasks that it has never seen. Its scores cannot be compared with the paper's or
+MLGym's. Nothing in it is left to chance: rows are sampled and split with fixed seeds.
 """
 
 from functools import partial
@@ -34,8 +35,8 @@ OWN_CODE = SandboxParams(backend="process")
 class HeldOut(BaseModel):
     """One task as held_out/tasks.yaml describes it; its baseline lies beside it as <id>.py.
 
-    `every`: of the test rows each so many-th is kept. A series needs that: with a step that divides none of its lags,
-    no test row shows the label of another one.
+    `every`: one test row of so many is kept. A series needs that: when the step divides none of its lags, no test row
+    shows the label of another one.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -51,13 +52,15 @@ class HeldOut(BaseModel):
 
     @property
     def direction(self) -> Literal["maximize", "minimize"]:
+        """Which scores of the metric are better."""
         return "minimize" if self.metric in ("mae", "rmse") else "maximize"
 
 
 def export_benchmark(folder: Path) -> Path:
     """Write the benchmark as an MLGym root below `folder`, unless it is there; returns the root.
 
-    The root's name changes with the tasks, the data and the code that writes and scores them: no export is stale.
+    The root's name changes with the tasks, the data and the code that writes and scores them, so no export is stale.
+    Raises TaskError when a baseline gets no score, EndpointError when the folder cannot be written to.
     """
     data = open_data()
     code = [Path(__file__), *(Path(str(module.__file__)) for module in (config, scoring, task))]
@@ -67,6 +70,7 @@ def export_benchmark(folder: Path) -> Path:
 
 
 def export_tasks(data: Path, root: Path) -> None:
+    """Write all tasks; `data` is the embedded Hub's folder, whose commits the tasks name as revisions."""
     index = read_index(data)
     for task_id, held_out in load_held_out().items():
         export_task(root, task_id, held_out, index[held_out.dataset]["sha"])
@@ -79,7 +83,10 @@ def load_held_out() -> dict[str, HeldOut]:
 
 
 def export_task(root: Path, task_id: str, held_out: HeldOut, revision: str) -> None:
-    """Write one task, then run its baseline for the scores that agents are measured against."""
+    """Write one task, run its baseline, and write the task again with the scores that agents are measured against.
+
+    Raises TaskError when the baseline gets no score.
+    """
     source = read_catalogue()[held_out.dataset]
     meta = TaskMeta(
         metric=held_out.metric, direction=held_out.direction, task_kind=held_out.task_kind, target=held_out.target,
@@ -89,7 +96,8 @@ def export_task(root: Path, task_id: str, held_out: HeldOut, revision: str) -> N
     files: dict[str, str | Path] = {
         "baseline.py": HELD_OUT / f"{task_id}.py",
         "evaluate.py": compose_evaluate(held_out.task_kind, held_out.metric),
-    } | {f"data/{name}.csv": table.to_csv(index=False) for name, table in make_tables(held_out).items()}
+        **{f"data/{name}.csv": table.to_csv(index=False) for name, table in make_tables(held_out).items()},
+    }
     save_task(root, task_id, held_out, source, meta, files)
     scores = measure_scores(Task.load(root, task_id))
     save_task(root, task_id, held_out, source, meta.model_copy(update=scores), {})
@@ -97,6 +105,7 @@ def export_task(root: Path, task_id: str, held_out: HeldOut, revision: str) -> N
 
 def save_task(root: Path, task_id: str, held_out: HeldOut, source: Entry, meta: TaskMeta,
               files: dict[str, str | Path]) -> None:
+    """Write a task's configuration and `files`; files that are there already and not named stay."""
     columns = [f"{name}: {meaning}" for name, meaning in source.columns.items()]
     about = "; ".join([*columns, *([source.more_columns] if source.more_columns else [])])
     task_file, dataset = build_csv_task(task_id, held_out.title, held_out.description.strip(),
@@ -105,7 +114,10 @@ def save_task(root: Path, task_id: str, held_out: HeldOut, source: Entry, meta: 
 
 
 def measure_scores(exported: Task) -> dict[str, float]:
-    """The scores of the baseline, by running it, and of the sample submission. Raises TaskError when one has none."""
+    """The baseline's scores, public and private, by running it, and the sample submission's private one.
+
+    Raises TaskError when one of them has no score.
+    """
     public, private = find_baseline(exported, OWN_CODE)
     trivial = score_submission(exported, exported.all_files()["data/sample_submission.csv"], "private", OWN_CODE)
     metric = exported.metric or ""
@@ -116,7 +128,10 @@ def measure_scores(exported: Task) -> dict[str, float]:
 
 
 def make_tables(held_out: HeldOut) -> dict[str, "pd.DataFrame"]:
-    """train, test, answers and sample submission; the same rows each time."""
+    """A task's tables `train`, `test`, `answers` and `sample_submission`; the same rows each time.
+
+    The test rows are numbered anew by `id`, which the last three share.
+    """
     train, test = split_rows(load_table(held_out.dataset), held_out)
     test = test.reset_index(drop=True)
     test.insert(0, "id", range(len(test)))
@@ -126,6 +141,10 @@ def make_tables(held_out: HeldOut) -> dict[str, "pd.DataFrame"]:
 
 
 def split_rows(frame: "pd.DataFrame", held_out: HeldOut) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    """Training and test rows, of at most MAX_ROWS together, two thirds to train.
+
+    A series gives its last rows, cut in time and then thinned by `every`; any other table a fixed random sample.
+    """
     if held_out.split == "time":
         frame = frame.tail(MAX_ROWS)
         cut = round(len(frame) * TRAIN_SHARE)
@@ -138,6 +157,6 @@ def split_rows(frame: "pd.DataFrame", held_out: HeldOut) -> tuple["pd.DataFrame"
     return train, test
 
 
-def fill_sample(known: "pd.Series", held_out: HeldOut) -> object:
-    """What a submission says that knows nothing: the commonest class, or the mean."""
+def fill_sample(known: "pd.Series", held_out: HeldOut) -> str | int | float:
+    """The one answer that the sample submission gives to every row: the commonest class, or the mean."""
     return known.mode()[0] if held_out.task_kind == "classification" else round(float(known.mean()), 4)

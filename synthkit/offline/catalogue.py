@@ -5,7 +5,7 @@ They state titles, licences, meanings of columns and citations; `tables` makes t
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -14,7 +14,7 @@ ENTRIES = Path(__file__).resolve().parent / "entries"
 
 
 class Listed(BaseModel):
-    """What every entry of the Hub has. `licence` None leaves the card without one."""
+    """What every entry of the Hub has. Without a `licence` its card names none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,9 +25,10 @@ class Listed(BaseModel):
 
 
 class Entry(Listed):
-    """One real dataset. `columns` says what each column means; `more_columns` speaks of those that it leaves out.
+    """One real dataset. `columns` says what each column means, `more_columns` what those mean that it does not name.
 
-    `lags`: series get so many earlier values beside the current one. `splits`: first row and the one after the last.
+    `lags`: how many rows back lie the earlier values that each row of a series also shows. `splits`: of each split the
+    first row and the one after its last.
     """
 
     title: str
@@ -46,7 +47,7 @@ class Entry(Listed):
 
 
 class StandIn(Listed):
-    """An entry without data; `files` are names and sizes that it claims to have."""
+    """An entry without data, there to be refused; `files` are the names and sizes (bytes) that it claims to have."""
 
     gated: Literal["manual"] | None = None
     private: bool = False
@@ -56,7 +57,7 @@ class StandIn(Listed):
 
 @cache
 def read_catalogue() -> dict[str, Entry]:
-    """The real datasets by id: for training tasks, held out for the benchmark, and such as the checks refuse."""
+    """The real datasets by id: those for training tasks, those that stage 02 refuses, and the benchmark's."""
     return {
         name: Entry(id=name, held_out=part == "held_out", **values)
         for part in ("training", "refused", "held_out") for name, values in read_yaml(part).items()
@@ -64,8 +65,11 @@ def read_catalogue() -> dict[str, Entry]:
 
 
 def read_stand_ins() -> list[StandIn]:
+    """The entries without data: gated, private, disabled, too large, and so on."""
     return [StandIn(id=name, **values) for name, values in read_yaml("stand_ins").items()]
 
 
-def read_yaml(part: str) -> dict[str, dict]:
-    return yaml.safe_load((ENTRIES / f"{part}.yaml").read_text(encoding="utf-8"))
+def read_yaml(part: str) -> dict[str, dict[str, Any]]:
+    """The fields of a file's entries, by dataset id."""
+    entries: dict[str, dict[str, Any]] = yaml.safe_load((ENTRIES / f"{part}.yaml").read_text(encoding="utf-8"))
+    return entries

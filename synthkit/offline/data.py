@@ -1,7 +1,7 @@
 """The embedded Hub's folder: the catalogue's datasets as Parquet files with cards, exported at first use.
 
 The folder's name is a hash of all that the export depends on, so a changed exporter or another version of a source
-exports anew. A dataset's commit is a hash of its table and card: the same data has the same commit on every machine.
+exports anew. A dataset's commit is a hash of its table and card, so the same data has the same commit on every machine.
 An export is made in a temporary folder and renamed, so two processes may start it at once.
 """
 
@@ -32,14 +32,15 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
 
 
 def open_data() -> Path:
-    """The folder that the embedded Hub serves; exported first where it is missing."""
+    """The folder that the embedded Hub serves; exported first where it is missing. Raises EndpointError."""
     parts = [HERE / "data.py", HERE / "catalogue.py", HERE / "tables.py", *(HERE / "entries").glob("*.yaml")]
     return export_once(cache_dir() / f"hub-{hash_parts(parts)}", export_all)
 
 
 def read_index(folder: Path) -> dict[str, dict[str, Any]]:
     """What the Hub serves, by dataset id: the row of its index, with its files and their sizes."""
-    return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index: dict[str, dict[str, Any]] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    return index
 
 
 def load_table(dataset_id: str) -> "pd.DataFrame":
@@ -59,9 +60,9 @@ def hash_parts(files: Iterable[Path]) -> str:
 
 
 def export_once(folder: Path, export: Callable[[Path], None]) -> Path:
-    """Fill a folder by `export` unless it is there; a folder that is there is whole.
+    """Fill a folder by `export` unless it is there, and return it. A folder that is there is whole.
 
-    Raises EndpointError when the cache cannot be written to.
+    Raises EndpointError when the folder around it cannot be written to.
     """
     if folder.exists():
         return folder
@@ -85,6 +86,7 @@ def export_once(folder: Path, export: Callable[[Path], None]) -> Path:
 
 
 def export_all(folder: Path) -> None:
+    """Write every dataset of the catalogue, and the index of all entries, those without data included."""
     from synthkit.offline.catalogue import read_catalogue, read_stand_ins
 
     rows = [export_entry(entry, folder) for entry in read_catalogue().values()]
@@ -111,6 +113,7 @@ def export_entry(entry: "Entry", folder: Path) -> dict[str, Any]:
 
 
 def describe_row(entry: "Listed", sha: str, front: dict[str, Any], files: dict[str, Any]) -> dict[str, Any]:
+    """An entry's row of the index, open to everybody; `front` is its card's front matter."""
     licence = [f"license:{entry.licence}"] if entry.licence else []
     tags = [*licence, f"modality:{entry.modality}", *entry.tags]
     return {"id": entry.id, "sha": sha, "tags": tags, "card_data": front, "files": files,
@@ -118,10 +121,12 @@ def describe_row(entry: "Listed", sha: str, front: dict[str, Any], files: dict[s
 
 
 def describe_file(path: Path) -> dict[str, Any]:
+    """Size in bytes and sha256 of a file."""
     return {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def describe_stand_in(entry: "StandIn") -> dict[str, Any]:
+    """The row of an entry without data; its commit and its files' hashes stand for nothing."""
     sha = hashlib.sha1(entry.id.encode()).hexdigest()
     files = {name: {"size": size, "sha256": sha.ljust(64, "0")} for name, size in entry.files.items()}
     row = describe_row(entry, sha, {"license": entry.licence, "tags": entry.tags}, files)
@@ -138,7 +143,7 @@ def describe_front(entry: "Entry", rows: int) -> dict[str, Any]:
 
 
 def write_card(entry: "Entry", frame: "pd.DataFrame") -> str:
-    """The card's text: what a row is, what the columns mean, where the data come from."""
+    """The card's text: what a row is, what the columns mean, the licence, and where the data come from."""
     source = entry.id.split("/")[0]
     columns = [f"- `{name}`: {meaning}" for name, meaning in entry.columns.items()]
     more = [f"- {entry.more_columns}"] if entry.more_columns else []

@@ -32,8 +32,11 @@ class HubServer(ThreadingHTTPServer):
         self.index = read_index(folder)
 
 
-class Refusal(Exception):
-    """An answer that is an error: its status, and the code and message that clients read from the headers."""
+class HubRefusal(Exception):
+    """An HTTP answer that is an error: its status, and the code and message that clients read from its headers.
+
+    The codes are the Hub's own, such as RepoNotFound, from which huggingface_hub makes its typed exceptions.
+    """
 
     def __init__(self, status: int, code: str, message: str = ""):
         super().__init__(message or code)
@@ -51,8 +54,10 @@ class HubHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: HubServer
+    _headers_buffer: list[bytes]  # Of http.server, whose type stubs leave it out.
 
     def do_GET(self) -> None:
+        """Answer by the path: a search, what is known of a dataset, or one of its files."""
         url = urlsplit(self.path)
         path, query = unquote(url.path), {name: values[-1] for name, values in parse_qs(url.query).items()}
         # Read whatever came with the request: what is left in the stream would be taken for the next one.
@@ -67,8 +72,8 @@ class HubHandler(BaseHTTPRequestHandler):
             elif path.startswith("/datasets/"):
                 self.send_file(path.removeprefix("/datasets/").split("/"))
             else:
-                raise Refusal(404, "NotFound", f"there is no {path}")
-        except Refusal as refusal:
+                raise HubRefusal(404, "NotFound", f"there is no {path}")
+        except HubRefusal as refusal:
             headers = {"X-Error-Code": refusal.code, "X-Error-Message": str(refusal)}
             self.send(refusal.status, json.dumps({"error": str(refusal)}).encode(), "application/json", headers)
 
@@ -83,13 +88,18 @@ class HubHandler(BaseHTTPRequestHandler):
         return wanted[:int(limit) if limit.isdigit() else MAX_FOUND]
 
     def find(self, owner: str, name: str) -> Row:
+        """A dataset's row. Raises HubRefusal when there is none; a private one does not show that it is there."""
         row = self.server.index.get(f"{owner}/{name}")
         if row is None or row["private"]:
-            raise Refusal(404, "RepoNotFound", "Repository not found")
+            raise HubRefusal(404, "RepoNotFound", "Repository not found")
         return row
 
     def describe(self, parts: list[str], query: dict[str, str], form: dict[str, list[str]]) -> Row | list[Row]:
-        """owner/name, and below it revision/rev, tree/rev[/folder], paths-info/rev (with a form), refs."""
+        """What is known of a dataset; `parts` is the path owner/name and what follows it.
+
+        That is nothing, revision/<rev>, tree/<rev>[/<folder>], paths-info/<rev> (its paths in `form`) or refs. Raises
+        HubRefusal for any other path, and for what is not there.
+        """
         row = self.find(*parts[:2]) if len(parts) > 1 else self.find("", parts[0])
         match parts[2:]:
             case []:
@@ -106,24 +116,28 @@ class HubHandler(BaseHTTPRequestHandler):
             case ["refs"]:
                 return {"branches": [{"name": "main", "ref": "refs/heads/main", "targetCommit": row["sha"]}],
                         "tags": [], "converts": []}
-        raise Refusal(404, "NotFound", "there is no such route")
+        raise HubRefusal(404, "NotFound", "there is no such route")
 
     def send_file(self, parts: list[str]) -> None:
-        """owner/name/resolve/rev/path, with a range when one is asked for."""
+        """Send a file, or the range of it that is asked for; `parts` is the path owner/name/resolve/rev/path.
+
+        Raises HubRefusal for a file that is not there or not open to everybody.
+        """
         if len(parts) < 5 or parts[2] != "resolve":
-            raise Refusal(404, "EntryNotFound", "Entry not found")
+            raise HubRefusal(404, "EntryNotFound", "Entry not found")
         row, name = self.find(*parts[:2]), "/".join(parts[4:])
         check_revision(row, parts[3])
         check_access(row)
         path = self.server.folder / row["id"] / name
         # Only what the index names is served: nothing else below the folder, and nothing outside of it.
         if name not in row["files"] or not path.is_file():
-            raise Refusal(404, "EntryNotFound", "Entry not found")
+            raise HubRefusal(404, "EntryNotFound", "Entry not found")
         self.send_bytes(path.read_bytes(), {
             "ETag": f'"{row["files"][name]["sha256"]}"', "X-Repo-Commit": row["sha"], "Accept-Ranges": "bytes",
         })
 
     def send_bytes(self, content: bytes, headers: dict[str, str]) -> None:
+        """Send content, or of it the range of bytes that the request names (206, or 416 for one beyond its end)."""
         asked = RANGE.match(self.headers.get("Range", ""))
         if not asked:
             self.send(200, content, "application/octet-stream", headers)
@@ -137,6 +151,7 @@ class HubHandler(BaseHTTPRequestHandler):
         self.send(206, content[start:stop], "application/octet-stream", headers)
 
     def send_json(self, value: Row | list[Row]) -> None:
+        """Send a value as JSON with status 200."""
         self.send(200, json.dumps(value).encode(), "application/json", {})
 
     def send(self, status: int, content: bytes, kind: str, headers: dict[str, str]) -> None:
@@ -148,24 +163,27 @@ class HubHandler(BaseHTTPRequestHandler):
         self.flush_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged."""
+        """Log nothing: stderr is for faults only."""
 
 
 def has_words(row: Row, words: list[str]) -> bool:
+    """Whether every word, in lower case, is part of the dataset's id, title or tags."""
     text = " ".join([row["id"], row["card_data"].get("pretty_name", ""), *row["tags"]]).lower().replace("_", " ")
     return all(word in text for word in words)
 
 
 def check_revision(row: Row, revision: str) -> None:
+    """Raises HubRefusal for a revision other than `main` and the one commit that there is."""
     if revision not in ("main", "refs/heads/main", row["sha"]):
-        raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        raise HubRefusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
 
 
 def check_access(row: Row) -> None:
+    """Raises HubRefusal when the files of a dataset are gated or disabled."""
     if row["gated"]:
-        raise Refusal(403, "GatedRepo", f"Access to dataset {row['id']} is restricted")
+        raise HubRefusal(403, "GatedRepo", f"Access to dataset {row['id']} is restricted")
     if row["disabled"]:
-        raise Refusal(403, "", "Access to this resource is disabled.")
+        raise HubRefusal(403, "", "Access to this resource is disabled.")
 
 
 def summarise(row: Row) -> Row:
@@ -178,13 +196,14 @@ def summarise(row: Row) -> Row:
 
 
 def describe_files(row: Row) -> Row:
+    """What dataset information adds to a search's result: the files and the card's front matter."""
     files = [{"rfilename": name, "size": file["size"], "blobId": file["sha256"][:40]}
              for name, file in row["files"].items()]
     return {"siblings": files, "cardData": row["card_data"]}
 
 
 def list_tree(row: Row, folder: str, recursive: bool) -> list[Row]:
-    """Files and folders below a folder: directly, or all the way down."""
+    """Files and folders below a folder, directly or all the way down. Raises HubRefusal when it is not there."""
     prefix = f"{folder}/" if folder else ""
     entries: dict[str, Row] = {}
     for name, file in row["files"].items():
@@ -197,5 +216,5 @@ def list_tree(row: Row, folder: str, recursive: bool) -> list[Row]:
         if recursive or not folders:
             entries[name] = {"type": "file", "path": name, "size": file["size"], "oid": file["sha256"][:40]}
     if folder and not entries:
-        raise Refusal(404, "EntryNotFound", f"{folder} does not exist on main")
+        raise HubRefusal(404, "EntryNotFound", f"{folder} does not exist on main")
     return list(entries.values())

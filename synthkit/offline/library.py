@@ -1,13 +1,13 @@
 """What the scripted teacher knows: topics, the data sets it names for them, its plans and its task code.
 
-The files of a topic lie in library/<slug>/: topic.yaml, and baseline.py where the topic became a task.
-evaluate.py is composed from library/templates. A first draft may hold flaws: each is one replacement in a good
-file, and says what evidence must be seen before the teacher mends it.
+All of it was written by people; nothing here is random. The files of a topic lie in library/<slug>/: topic.yaml, and
+baseline.py where the topic has a plan. evaluate.py is composed from gym/scoring/templates. A first draft may hold
+flaws: each is one replacement in a good file, and says which evidence the teacher must see before it mends the flaw.
 """
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +23,8 @@ LeakReason = Literal["leak_feature", "leak_id", "leak_order", "leak_duplicates"]
 
 
 class Strict(BaseModel):
+    """A part of the library: an unknown key is a fault, and no value changes once it is read."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -50,8 +52,8 @@ class Plan(Strict):
 class Flaw(Strict):
     """One thing wrong in a first draft: `wrong` stands where a good draft has `right`.
 
-    `gate` and `reason` say which check of stage 04 has to refuse it. It is mended when a repair request shows one of
-    `evidence`; with none, it is beyond this teacher.
+    `gate` and `reason` say which check of stage 04 has to refuse it. The teacher mends it when a repair request holds
+    one of the texts in `evidence`; a flaw without evidence is never mended.
     """
 
     kind: str
@@ -63,14 +65,16 @@ class Flaw(Strict):
     evidence: list[str] = []
 
     def spoil(self, files: dict[str, str]) -> dict[str, str]:
+        """The files with this flaw in them."""
         return files | {self.file: files[self.file].replace(self.right, self.wrong)}
 
     def is_in(self, files: dict[str, str]) -> bool:
+        """Whether the files have this flaw: what would be right is not there."""
         return self.right not in files.get(self.file, "")
 
 
 class Entry(Strict):
-    """One topic with all that the teacher says about it. `plan` is None where no data set was ever going to fit."""
+    """One topic with all that the teacher says about it. `plan` is None where stage 02 refuses every data set."""
 
     slug: str
     title: str
@@ -86,7 +90,7 @@ class Entry(Strict):
     leak: LeakReason | None = Field(None, description="why stage 04 has to refuse the plan for good, whatever the code")
 
     def good_files(self) -> dict[str, str]:
-        """Description, baseline and evaluation without a flaw."""
+        """Description, baseline and evaluation without a flaw, by the names of TaskFile; empty without a plan."""
         if self.plan is None:
             return {}
         return {
@@ -115,7 +119,7 @@ def load_library() -> dict[str, Entry]:
 
 
 def check_flaws(entry: Entry) -> None:
-    """A flaw that changes nothing, or changes more than one place, is not what its author meant."""
+    """Raises ValueError for a flaw that does not change exactly one place of its file: its author meant another."""
     good = entry.good_files()
     for flaw in entry.flaws:
         if good[flaw.file].count(flaw.right) != 1 or flaw.right in flaw.wrong:
@@ -123,7 +127,7 @@ def check_flaws(entry: Entry) -> None:
 
 
 def find_topic(title: str) -> Entry | None:
-    """The topic of that title, or the one that it rewords."""
+    """The topic of that title, whose words may be the topic's own or its rewording; None for any other title."""
     wanted = title.strip().lower()
     for entry in load_library().values():
         if wanted in (entry.title.lower(), (entry.rewording or "").lower()):
@@ -131,7 +135,8 @@ def find_topic(title: str) -> Entry | None:
     return None
 
 
-def read_yaml(path: Path) -> dict:
-    """With libyaml where it is there: the whole library is read before the first reply."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A topic's file, read by libyaml where it is there: the whole library is read before the first reply."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    values: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    return values

@@ -1,15 +1,18 @@
 """The scripted teacher's agent policy: reads the observations of an episode and chooses the next action.
 
-It keeps no state of its own. Each call reads the whole conversation again: what was asked, what was
-done, what came back. The seed fixes a rollout's habits (what it looks at, which models it tries in
-which order, which slip it makes), the observations decide the course. It is a script, not a language
-model, and is called the scripted teacher wherever its work is shown.
+It is a script, not a language model, and is called the scripted teacher wherever its work is shown. It keeps no state
+of its own: each call reads the whole conversation again, what was asked, what was done, what came back.
+
+Seed and task's name fix a rollout's habits (`draw_habits`): what it looks at, whether it runs the baseline, in which
+order it tries models and how many it wants, which slip it makes, whether it gives up or only wanders. The seed also
+draws two constants of each script, and what a wandering rollout looks at next. All else follows the observations.
 """
 
 import random
 import re
 from dataclasses import dataclass
 
+from synthkit.offline.answers import Messages
 from synthkit.offline.recipes import MISTAKES, Mistake, name_model, order_recipes, write_script
 
 LOOKS = (
@@ -26,7 +29,7 @@ FAILURE = re.compile(r"Traceback|Error|EXECUTION TIMED OUT|not found")
 
 @dataclass(frozen=True)
 class Brief:
-    """What the task's first message says; `lines` are those that decide how to solve it."""
+    """What the task's first message says. `direction` is higher or lower; `lines` decide how to solve the task."""
 
     name: str
     kind: str
@@ -36,13 +39,18 @@ class Brief:
 
 @dataclass(frozen=True)
 class Turn:
+    """One step so far: what was done, and what came back without MLGym's lines on the state."""
+
     action: str
     observation: str
 
 
 @dataclass(frozen=True)
 class Habits:
-    """What the seed fixes for a rollout."""
+    """What the seed fixes for a rollout.
+
+    `looks` are places in LOOKS; after `wanted` scores above the baseline the rollout submits.
+    """
 
     looks: tuple[int, ...]
     runs_baseline: bool
@@ -54,7 +62,7 @@ class Habits:
     wanders: bool
 
 
-def next_action(messages: list[dict], seed: int) -> str:
+def next_action(messages: Messages, seed: int) -> str:
     """The reply to a conversation: a thought and one fenced action. Same messages and seed, same reply."""
     brief, turns = read_brief(messages), read_turns(messages)
     habits = draw_habits(seed, brief)
@@ -62,7 +70,8 @@ def next_action(messages: list[dict], seed: int) -> str:
     return f"DISCUSSION\n{thought}\n```\n{action}\n```"
 
 
-def read_brief(messages: list[dict]) -> Brief:
+def read_brief(messages: Messages) -> Brief:
+    """The task as the user's first message states it; what it does not state has a default."""
     text = next((m["content"] for m in messages if m["role"] == "user"), "")
 
     def find(pattern: str, default: str) -> str:
@@ -78,7 +87,8 @@ def read_brief(messages: list[dict]) -> Brief:
     )
 
 
-def read_turns(messages: list[dict]) -> list[Turn]:
+def read_turns(messages: Messages) -> list[Turn]:
+    """The steps so far: each reply of the teacher with the observation that follows it."""
     turns = []
     for said, seen in zip(messages, messages[1:], strict=False):
         if said["role"] == "assistant" and seen["role"] == "user":
@@ -89,6 +99,10 @@ def read_turns(messages: list[dict]) -> list[Turn]:
 
 
 def draw_habits(seed: int, brief: Brief) -> Habits:
+    """A rollout's habits, from its seed and the task's name alone.
+
+    Of all rollouts 6 % give up at the first error, 4 % only wander, and about a quarter make a slip.
+    """
     rng = random.Random(f"habits {seed} {brief.name}")
     fate = rng.random()
     return Habits(
@@ -131,18 +145,21 @@ def choose(brief: Brief, turns: list[Turn], habits: Habits, seed: int) -> tuple[
 
 
 def wander(turns: list[Turn], seed: int) -> tuple[str, str]:
-    """The rollout that reads on and on and never hands anything in: the filter has to refuse it."""
+    """Look at something again: such a rollout never hands anything in, and the filter has to refuse it."""
     rng = random.Random(f"wander {seed} {len(turns)}")
     return rng.choice(LOOKS)
 
 
 def attempts(turns: list[Turn]) -> int:
-    """How many solutions were written from the start (a small repair is not a new one)."""
+    """How many whole solutions were written so far, by the shell or in the editor."""
     return sum(t.action.startswith("edit") or "cat > solve.py" in t.action for t in turns)
 
 
 def write_next(brief: Brief, turns: list[Turn], habits: Habits, seed: int, lead: str = "") -> tuple[str, str]:
-    """Write the next recipe and run it in one action, keeping a good earlier submission aside."""
+    """Write the next recipe's script and run it in one action; a submission that beat the baseline is kept aside.
+
+    A rollout that uses the editor opens a new file instead, for its first script.
+    """
     if habits.editor and attempts(turns) == 0:
         return f"{lead}I open a new file for my solution.", "create solve.py"
     thought, script = draft(brief, turns, habits, seed)
@@ -151,11 +168,13 @@ def write_next(brief: Brief, turns: list[Turn], habits: Habits, seed: int, lead:
 
 
 def write_in_editor(brief: Brief, turns: list[Turn], habits: Habits, seed: int) -> tuple[str, str]:
+    """Write the next recipe's script into the file that is open."""
     thought, script = draft(brief, turns, habits, seed)
     return thought, f"edit 1:1\n{script}\nend_of_edit"
 
 
 def draft(brief: Brief, turns: list[Turn], habits: Habits, seed: int) -> tuple[str, str]:
+    """A thought and the next recipe's script; the first script of a rollout holds its slip, if it makes one."""
     done = attempts(turns)
     recipe = habits.recipes[done % len(habits.recipes)]
     rng = random.Random(f"script {seed} {brief.name} {done}")
@@ -172,7 +191,7 @@ def quote_task(brief: Brief) -> str:
 
 
 def after_error(brief: Brief, turns: list[Turn], habits: Habits, seed: int) -> tuple[str, str]:
-    """Read the error and write another solution, or, in a rollout that gives up, hand in nothing."""
+    """Quote the error and write another solution; a rollout that gives up submits as things are."""
     last = turns[-1]
     error = last.observation.strip().splitlines()[-1]
     if habits.gives_up:
@@ -181,13 +200,13 @@ def after_error(brief: Brief, turns: list[Turn], habits: Habits, seed: int) -> t
 
 
 def good_scores(turns: list[Turn]) -> list[float]:
-    """Validated scores that were better than the baseline, in order."""
+    """The validated scores that were better than the baseline, in the order of the steps."""
     seen = [t.observation for t in turns if t.action == "validate" and "(better than the baseline)" in t.observation]
     return [float(m.group(1)) for m in (re.search(r'Your score: \{"[^"]*": ([-\d.e]+)\}', o) for o in seen) if m]
 
 
 def after_validate(brief: Brief, turns: list[Turn], habits: Habits, seed: int) -> tuple[str, str]:
-    """Compare with the baseline and with the best so far; go on, go back, or hand in."""
+    """Compare the score with the baseline and the best so far; try another model, go back to the best, or submit."""
     last = turns[-1].observation
     if "is missing" in last or "Invalid submission" in last:
         return after_bad_submission(brief, turns, habits, seed)
@@ -208,14 +227,17 @@ def after_validate(brief: Brief, turns: list[Turn], habits: Habits, seed: int) -
 
 
 def after_bad_submission(brief: Brief, turns: list[Turn], habits: Habits, seed: int) -> tuple[str, str]:
+    """Quote what is wrong with the submission and write another; a rollout that gives up submits as things are."""
     if habits.gives_up:
         return "The submission is refused. I hand in what there is.", "submit"
     return write_next(brief, turns, habits, seed, f"{turns[-1].observation.strip()}\nI write it anew.\n")
 
 
 def is_worse(score: float, other: float, brief: Brief) -> bool:
+    """Whether a score is worse than another, in the direction of the task's metric."""
     return score < other if brief.direction == "higher" else score > other
 
 
 def max_by(scores: list[float], brief: Brief) -> float:
+    """The best of the scores, in the direction of the task's metric."""
     return max(scores) if brief.direction == "higher" else min(scores)

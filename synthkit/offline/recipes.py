@@ -1,8 +1,8 @@
 """The solution scripts that the scripted teacher's agent policy knows how to write.
 
-Each recipe is a general script: it reads the target's name from the sample submission and encodes
-whatever columns it finds, so that the same lines fit any table. `MISTAKES` are the slips the policy
-makes on purpose in some rollouts; an error message then makes it write the script again.
+Each recipe is a general script: it reads the target's name from the sample submission and encodes whatever columns it
+finds, so that the same lines fit any table. `MISTAKES` are the slips that the policy makes on purpose in some rollouts;
+the error message then makes it write the script again.
 """
 
 import random
@@ -44,7 +44,7 @@ MISTAKES = (
 
 
 def order_recipes(rng: random.Random) -> list[str]:
-    """The order in which a rollout tries its recipes: three tree ensembles, then a linear model."""
+    """The order in which a rollout tries its recipes: three tree ensembles, shuffled, then a linear model."""
     return [*rng.sample(["hgb", "rf", "et"], 3), "linear"]
 
 
@@ -56,7 +56,10 @@ def name_model(recipe: str, kind: str) -> str:
 
 
 def write_script(recipe: str, kind: str, rng: random.Random) -> str:
-    """A whole solution script for a task kind; all models are built with their defaults and a seed."""
+    """A whole solution script for a task kind; every model has its defaults.
+
+    `rng` draws the model's seed, and whether gaps in the table are filled with 0 or -1.
+    """
     module = "sklearn.linear_model" if recipe == "linear" else "sklearn.ensemble"
     name = name_model(recipe, kind)
     return SCRIPT.format(module=module, name=name, seed=rng.randrange(100), fill=rng.choice([0, -1]))

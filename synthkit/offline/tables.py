@@ -1,8 +1,8 @@
 """The tables behind the embedded Hub, made from what scikit-learn and statsmodels install.
 
-Nothing is filled in or made up: values are the source's, under snake_case names, class codes as the words of the
-source's documentation. Series get earlier values beside the current one, so that a row can be predicted from its
-own columns; rows that lack one of them are left out.
+No value is made up or filled in: all are the source's, under snake_case names, class codes as the words of the source's
+documentation. Series get earlier values beside the current one, so that a row can be predicted from its own columns;
+rows that lack one of them are left out.
 """
 
 import importlib
@@ -43,11 +43,11 @@ def make_table(entry: Entry) -> pd.DataFrame:
 
 
 def load_sklearn(name: str, target: str) -> pd.DataFrame:
-    """A toy dataset of scikit-learn, its target under a name of its own, classes as words where it has them."""
+    """A toy dataset of scikit-learn, its target as a column of that name, classes as words where it has them."""
     datasets = importlib.import_module("sklearn.datasets")
     options: dict[str, Any] = {"scaled": False} if name == "diabetes" else {}
     bunch = getattr(datasets, f"load_{name}")(as_frame=True, **options)
-    frame = bunch.data.set_axis([snake_case(c) for c in bunch.data.columns], axis=1)
+    frame: pd.DataFrame = bunch.data.set_axis([snake_case(c) for c in bunch.data.columns], axis=1)
     words = bunch.get("target_names")
     coded = words is not None and isinstance(words[0], str)
     frame[target] = [str(words[k]) for k in bunch.target] if coded else bunch.target
@@ -56,10 +56,10 @@ def load_sklearn(name: str, target: str) -> pd.DataFrame:
 
 def load_statsmodels(name: str) -> pd.DataFrame:
     """A dataset of statsmodels, whole numbers as such; an index that has a name or dates becomes a column."""
-    frame = importlib.import_module(f"statsmodels.datasets.{name}").load_pandas().data
-    dates = isinstance(frame.index, pd.DatetimeIndex)
-    frame = frame.rename_axis(index=frame.index.name or ("date" if dates else None))
-    frame = frame.reset_index(drop=frame.index.name is None)
+    frame: pd.DataFrame = importlib.import_module(f"statsmodels.datasets.{name}").load_pandas().data
+    unnamed = "date" if isinstance(frame.index, pd.DatetimeIndex) else None
+    index = str(frame.index.name) if frame.index.name else unnamed
+    frame = frame.rename_axis(index=index).reset_index(drop=index is None)
     frame = frame.set_axis([snake_case(str(c)) for c in frame.columns], axis=1)
     for column in frame.columns[frame.dtypes.map(pd.api.types.is_datetime64_any_dtype)]:
         frame[column] = frame[column].dt.strftime("%Y-%m-%d")
@@ -80,7 +80,7 @@ def name_months(frame: pd.DataFrame, series: str) -> pd.DataFrame:
 
 
 def melt_months(wide: pd.DataFrame) -> pd.DataFrame:
-    """One row a month instead of one a year."""
+    """A table of years by months as one row a month, in order of time, with the month's number."""
     names = list(wide.columns[1:])
     long = wide.melt("year", names, "month", "temperature")
     long["month"] = long["month"].map({name: k for k, name in enumerate(names, 1)})
@@ -88,7 +88,7 @@ def melt_months(wide: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_sunspots() -> pd.DataFrame:
-    """The monthly numbers, which statsmodels installs beside the yearly ones: a line a year, twelve values in it."""
+    """The monthly sunspot numbers, which statsmodels installs beside the yearly ones as lines of a year's twelve."""
     package = importlib.import_module("statsmodels.datasets.sunspots")
     path = Path(str(package.__file__)).parent / "src" / "sunspots_monthly.dat"
     lines = path.read_text(encoding="ascii").splitlines()
@@ -98,7 +98,7 @@ def read_sunspots() -> pd.DataFrame:
 
 
 def stack_years(wide: pd.DataFrame) -> pd.DataFrame:
-    """One row a country and chosen year, with the rates of the years before that."""
+    """One row for each country and chosen year, with the rates 5, 10 and 20 years before."""
     parts = []
     for year in FERTILITY_YEARS:
         ago = {f"rate_{k}_years_ago": wide[str(year - k)] for k in FERTILITY_LAGS}
@@ -107,6 +107,7 @@ def stack_years(wide: pd.DataFrame) -> pd.DataFrame:
 
 
 def add_lags(frame: pd.DataFrame, series: str, lags: list[int]) -> pd.DataFrame:
+    """The table with a series' values of so many rows before as columns `prev_<lag>`; unchanged without lags."""
     if not lags:
         return frame
     earlier = {f"prev_{k}": frame[series].shift(k) for k in lags}
@@ -114,7 +115,10 @@ def add_lags(frame: pd.DataFrame, series: str, lags: list[int]) -> pd.DataFrame:
 
 
 def cut_patches() -> pd.DataFrame:
-    """3 x 3 patches of the two sample photographs, drawn from a grid so that no two overlap, in mixed order."""
+    """3 x 3 patches of the two sample photographs in shades of grey, the centre to be told from the eight around it.
+
+    They are drawn from a grid, so that no two overlap, and shuffled; the seed is fixed.
+    """
     from sklearn.datasets import load_sample_images
 
     rng, parts = np.random.RandomState(0), []

@@ -1,8 +1,9 @@
 """The scripted teacher behind OpenAI's chat completions API, on loopback.
 
-A request with a response format is one of the stages' forms and is answered from the library; a request
-without one is an agent's turn and is answered by the policy. The same messages and seed give the same reply.
-It is a script, not a language model, and its model list says so.
+It is a script, not a language model, and its model list says so. A request for one of the stages' forms, by its
+response format or by a schema in its prompt, is answered from the library (`answers`). Any other is an agent's turn and
+is answered by the policy (`policy`). Chance is drawn from seed and messages there, so the same request gets the same
+text and the same usage.
 """
 
 import hashlib
@@ -47,8 +48,10 @@ class TeacherHandler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    _headers_buffer: list[bytes]  # Of http.server, whose type stubs leave it out.
 
     def do_GET(self) -> None:
+        """Answer with the list of models, or with its one model."""
         if self.path == "/v1/models":
             self.send_json(200, {"object": "list", "data": [describe_model()]})
         elif self.path == f"/v1/models/{MODEL}":
@@ -57,6 +60,7 @@ class TeacherHandler(BaseHTTPRequestHandler):
             self.send_error_form(RequestError(404, f"Unknown request URL: GET {self.path}", "unknown_url"))
 
     def do_POST(self) -> None:
+        """Answer with a chat completion, or with what is wrong with the request or with this server."""
         try:
             body = self.read_body()
             if self.path != "/v1/chat/completions":
@@ -68,6 +72,7 @@ class TeacherHandler(BaseHTTPRequestHandler):
             self.send_error_form(RequestError(500, f"{type(error).__name__}: {error}", "server_error"))
 
     def read_body(self) -> bytes:
+        """The request's body. Raises RequestError when its length is not given or too large."""
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or int(length) > MAX_BODY:
             self.close_connection = True
@@ -75,6 +80,7 @@ class TeacherHandler(BaseHTTPRequestHandler):
         return self.rfile.read(int(length))
 
     def send_error_form(self, error: RequestError) -> None:
+        """Send an error as OpenAI's clients read it."""
         kind = "invalid_request_error" if error.status < 500 else "server_error"
         self.send_json(error.status, {"error": {
             "message": error.message, "type": kind, "param": error.param, "code": error.code}})
@@ -91,10 +97,11 @@ class TeacherHandler(BaseHTTPRequestHandler):
         self.flush_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged: the client's ledger has them."""
+        """Log nothing: the client's ledger has the requests."""
 
 
 def describe_model() -> dict[str, Any]:
+    """The one model in OpenAI's form; its owner says that it is a script."""
     return {"id": MODEL, "object": "model", "created": 0, "owned_by": "synthkit: a script, not a language model"}
 
 
@@ -116,6 +123,10 @@ def complete_chat(body: bytes) -> dict[str, Any]:
 
 
 def write_reply(messages: list[dict[str, str]], seed: int, form: str | None) -> str:
+    """The script's reply: a form as JSON or, without a form, an agent's turn.
+
+    Raises RequestError for a topic or a form that the script does not know.
+    """
     if form is None:
         from synthkit.offline.policy import next_action
 
@@ -160,6 +171,7 @@ def read_messages(messages: Any) -> list[dict[str, str]]:
 
 
 def read_message(message: Any, place: str) -> dict[str, str]:
+    """Role and text of one message; `place` is what an error calls it. Raises RequestError."""
     if not isinstance(message, dict) or message.get("role") not in ("system", "developer", "user", "assistant", "tool"):
         raise RequestError(400, f"{place} has no known role.", "invalid_value", f"{place}.role")
     content = message.get("content")
@@ -171,7 +183,10 @@ def read_message(message: Any, place: str) -> dict[str, str]:
 
 
 def find_form(request: dict[str, Any]) -> str | None:
-    """The name of the form that is asked for: in the response format, else in a schema within the prompt."""
+    """The name of the form that is asked for, from the response format or else the last schema in the prompt.
+
+    None for an agent's turn. Raises RequestError for a response format that this server does not know.
+    """
     response_format = request.get("response_format") or {}
     kind = response_format.get("type", "text") if isinstance(response_format, dict) else None
     if kind == "json_schema":

@@ -36,9 +36,9 @@ def _percent(model: Mapping[str, Any]) -> str:
 
 
 def list_losses(run_dir: Path, records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every reason for which a stage lost something, with its count and, where a record tells it, one example.
+    """Every reason for which a stage lost something, with its count; the kit's own faults come first.
 
-    The kit's own faults come first.
+    `example` is one loss in words, empty where no record of the stage tells of it.
     """
     losses = []
     for name, record in records.items():
@@ -51,7 +51,7 @@ def list_losses(run_dir: Path, records: Mapping[str, Mapping[str, Any]]) -> list
 
 
 def list_owed(run_dir: Path, records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What finished stages still owe, by stage and reason, with one cause as an example."""
+    """What finished stages still owe: one row a stage and reason, with the count and one cause as an example."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for name, record in records.items():
         for row in read_records(run_dir / name / OWED_FILE) if record["owed"] else []:
@@ -62,7 +62,7 @@ def list_owed(run_dir: Path, records: Mapping[str, Mapping[str, Any]]) -> list[d
 
 
 def list_charges(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What each stage's requests cost, by kind of charge: paid, free, kept from before, presumed."""
+    """What each stage's requests cost: one row a stage and kind of charge (see core/ledger.py) that has requests."""
     return [{"stage": name, "kind": kind, **charge} for name, record in records.items()
             for kind, charge in record["charges"].items() if charge["requests"]]
 
@@ -75,10 +75,10 @@ def _describe_loss(row: Mapping[str, Any]) -> str:
 
 
 def choose_trajectory(run_dir: Path, scores: pd.DataFrame) -> dict[str, Any] | None:
-    """The trajectory most worth reading: the student's run with the largest gain, else the middle one in length of
-    the teacher's that beat the baseline.
+    """The trajectory most worth reading, as its folder, who acted and on which task; None when there is none yet.
 
-    Returns its folder, who acted, and on which task; None when there is none yet.
+    It is the student's run with the largest gain. Without one, it is a run of the teacher: of those that the filter
+    kept and that beat the baseline, the one of middle length.
     """
     if len(scores):
         runs = scores[(scores["model"] == "student") & is_above_baseline(scores)]
@@ -96,7 +96,7 @@ def choose_trajectory(run_dir: Path, scores: pd.DataFrame) -> dict[str, Any] | N
 
 
 def collect_provenance(run_dir: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What somebody needs to make the run again: versions, parameters, datasets with revision and licence."""
+    """What somebody needs to make the run again: versions, parameters, teacher, seed, datasets and their licences."""
     params = run_dir / "params.yaml"
     text = params.read_text() if params.is_file() else ""
     versions: dict[str, str] = {"python": platform.python_version()}

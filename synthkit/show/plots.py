@@ -18,7 +18,7 @@ from synthkit.show.theme import BAD, GOOD, INK, MUTED, NEUTRAL, kit_style, open_
 
 @kit_style
 def plot_topic_grid(topics: Iterable[Record], x: str = "task_type", y: str = "area") -> Figure:
-    """How the topics spread over two axes of the diversity grid: one dot a cell, its area the number of topics."""
+    """How the topics spread over two axes of the diversity grid: a dot for each cell, larger where it has more."""
     counts = make_frame(topics, [x, y]).value_counts().rename("topics").reset_index()
     figure, (axes,) = open_figure(1.4 + 0.34 * max(4, counts[y].nunique()))
     axes.set_title(f"Where the {counts['topics'].sum()} topics lie in the diversity grid")
@@ -39,7 +39,7 @@ def plot_topic_grid(topics: Iterable[Record], x: str = "task_type", y: str = "ar
 
 @kit_style
 def plot_dataset_sizes(proposals: Iterable[Record]) -> Figure:
-    """Rows of each proposal's dataset that train and that test, largest first."""
+    """How many rows of each proposed task train and how many test, the largest task on top."""
     table = make_frame(proposals, ["task_id", "n_train", "n_test"]).sort_values("n_train")
     figure, (axes,) = open_figure(1.3 + 0.22 * max(4, len(table)))
     axes.set_title(f"Rows in the {len(table)} proposed tasks")
@@ -87,7 +87,7 @@ def _label_bar(axes: Any, x: float, y: str, text: str) -> None:
 def plot_attempts(attempts: Iterable[Record]) -> Figure:
     """What each attempt at the tasks met: the gate that stopped it, or none.
 
-    Rows hold `attempt` (from 1), `gate` (the first gate that failed, None when all passed).
+    Rows hold `attempt` (from 1) and `gate` (the first gate that failed, None when all passed).
     """
     table = make_frame(attempts, ["attempt", "gate"])
     table["gate"] = table["gate"].fillna("passed")
@@ -97,7 +97,7 @@ def plot_attempts(attempts: Iterable[Record]) -> Figure:
     if counts.empty:
         say_empty(axes, "no attempts yet")
         return figure
-    order = [*(["passed"] if "passed" in counts else []), *sorted(c for c in counts if c != "passed")]
+    order = [*(["passed"] if "passed" in counts else []), *sorted(str(c) for c in counts if c != "passed")]
     shades = [GOOD, *sns.light_palette(BAD, n_colors=len(order) + 2)[2:][::-1]] if "passed" in order else None
     counts[order].plot.barh(stacked=True, ax=axes, width=0.62, color=shades)
     axes.set(xlabel="tasks", ylabel="attempt")
@@ -109,9 +109,9 @@ def plot_attempts(attempts: Iterable[Record]) -> Figure:
 
 @kit_style
 def plot_rollouts(rollouts: Iterable[Record], max_tokens: int | None = None) -> Figure:
-    """How long the trajectories are, kept and refused, in steps and in tokens, with the filter's limit.
+    """How long the trajectories are in steps and in tokens, kept and refused.
 
-    Rows hold `steps`, `n_tokens` and `kept`.
+    Rows hold `steps`, `n_tokens` and `kept`. `max_tokens` is the filter's limit, drawn where it is near the data.
     """
     table = make_frame(rollouts, ["steps", "n_tokens", "kept"])
     table["verdict"] = table["kept"].map({True: "kept", False: "refused"})
@@ -127,7 +127,8 @@ def plot_rollouts(rollouts: Iterable[Record], max_tokens: int | None = None) -> 
         axis.set(xlabel=label, ylabel="trajectories" if column == "steps" else "")
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_title(f"Length of the {len(table)} trajectories, kept and refused")
-    axes[1].get_legend().set_title(None)
+    if legend := axes[1].get_legend():
+        legend.set_title("")
     if max_tokens and max_tokens < 3 * table["n_tokens"].max():
         axes[1].axvline(max_tokens, color=MUTED, linestyle="--", linewidth=1)
         axes[1].annotate("limit", (max_tokens, 1), xycoords=("data", "axes fraction"), color=MUTED, ha="right")
@@ -136,7 +137,10 @@ def plot_rollouts(rollouts: Iterable[Record], max_tokens: int | None = None) -> 
 
 @kit_style
 def plot_learning_curve(log: pd.DataFrame) -> Figure:
-    """The student's training: loss and share of assistant tokens predicted right, over optimizer steps."""
+    """The student's training over optimizer steps: the loss, and the share of assistant tokens predicted right.
+
+    The log has the columns `step`, `loss` and `mean_token_accuracy` (a share from 0 to 1).
+    """
     figure, axes = open_figure(3.2, columns=2)
     axes[0].set_title("How the student learns the teacher's turns")
     if log.empty:

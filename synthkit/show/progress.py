@@ -10,9 +10,10 @@ _STYLE = 'style="font-size:12px;color:#6a707b"'
 
 
 class Progress:
-    """What a stage's `run` takes as `progress`, called as tqdm is: with `total` and `initial`, then `update`.
+    """The bar that a notebook hands to a stage's `run`, which uses it as it would use tqdm.
 
-    Updates at most every 0.2 s, since each one is a message to the browser and, in a headless run, a write.
+    The stage calls it with `total` and `initial`, then `update` as items end, then `close` (core/progress.py). The
+    cell changes at most every 0.2 s: each change is a message to the browser and, in a headless run, a write.
     """
 
     def __init__(self, what: str) -> None:
@@ -21,22 +22,22 @@ class Progress:
         self._next, self._done, self._total = 0.0, 0, 0
 
     def __call__(self, total: int, initial: int = 0) -> "Progress":
-        """Show the bar at its beginning."""
+        """Show the bar with `initial` of `total` items done."""
         self._done, self._total = initial, total
-        self._show(last=True)
+        self._show(at_once=True)
         return self
 
     def update(self, n: int = 1) -> None:
-        """`n` more are done."""
+        """Count `n` more items as done."""
         self._done += n
         self._show()
 
     def close(self) -> None:
         """Show where the loop ended."""
-        self._show(last=True)
+        self._show(at_once=True)
 
-    def _show(self, last: bool = False) -> None:
-        if self._handle is None or (time.monotonic() < self._next and not last):
+    def _show(self, at_once: bool = False) -> None:
+        if self._handle is None or (time.monotonic() < self._next and not at_once):
             return
         self._next = time.monotonic() + 0.2
         bar = f'<progress value="{self._done}" max="{max(self._total, 1)}" style="width:22em"></progress>'

@@ -11,9 +11,9 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from synthkit.core.chain import load_stage_record
 from synthkit.core.files import read_records, write_text
 from synthkit.core.params import STAGES
-from synthkit.core.stage import load_stage_record
 from synthkit.show import facts, plots, viewer
 from synthkit.show import scores as score_plots
 from synthkit.show.summary import build_summary, is_above_baseline, read_aup, read_scores
@@ -39,7 +39,7 @@ def write_report(run_dir: Path) -> Path:
 
 
 def clean_value(value: Any) -> Any:
-    """What the template prints, without terminal escapes; markup of our own passes as it is."""
+    """A value as the template prints it: text without terminal escapes, the kit's own markup as it is."""
     return clean_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -69,7 +69,7 @@ def collect_report(run_dir: Path) -> dict[str, Any]:
 
 
 def draw_figures(run_dir: Path, scores: pd.DataFrame) -> dict[str, Markup]:
-    """The report's figures by name, as inline SVG; one that has no data yet is not there."""
+    """The report's figures by name, as inline SVG; a figure without data yet is left out."""
     figures = {}
     log = pd.DataFrame([row for row in read_records(run_dir / "06_sft" / "training_log.jsonl") if "loss" in row])
     if len(log):
@@ -84,7 +84,7 @@ def draw_figures(run_dir: Path, scores: pd.DataFrame) -> dict[str, Markup]:
 
 
 def tabulate_tasks(scores: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row a benchmark task: its baseline, and for each model the best score, the wins and the scored runs."""
+    """One row a benchmark task: its baseline and, for each model, best score, runs, wins and valid submissions."""
     models = list(dict.fromkeys(scores["model"]))
     rows = []
     for task, runs in scores.groupby("task"):

@@ -10,7 +10,7 @@ Record = BaseModel | Mapping[str, Any]
 
 
 def flatten_record(row: Record) -> dict[str, Any]:
-    """A record's fields as JSON would hold them."""
+    """A record's fields by name: a pydantic record's as JSON would hold them, a dict's as they are."""
     return row.model_dump(mode="json") if isinstance(row, BaseModel) else dict(row)
 
 

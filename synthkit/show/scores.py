@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from synthkit.gym.aup import BASELINE, KINDS, Aup
+from synthkit.show.summary import measure_lead
 from synthkit.show.theme import INK, MODEL_COLOURS, MUTED, colour_models, kit_style, open_figure, say_empty
 
 GAIN_LIMIT = 100.0
@@ -18,9 +19,7 @@ def measure_gain(scores: pd.DataFrame, column: str = "score_best") -> pd.Series:
     NaN where a run has no score. Metrics of any direction become comparable; the size of a gain still depends on the
     metric's scale, so gains are for seeing, AUP for comparing.
     """
-    sign = np.where(scores["direction"] == "minimize", -1.0, 1.0)
-    floor = scores["baseline"].abs().clip(lower=1e-9)
-    return sign * (scores[column] - scores["baseline"]) / floor * 100
+    return measure_lead(scores, column) / scores["baseline"].abs().clip(lower=1e-9) * 100
 
 
 @kit_style
@@ -56,15 +55,16 @@ def _label_legend(figure: Figure, axes: Axes, scores: pd.DataFrame) -> None:
     handles, names = axes.get_legend_handles_labels()
     scored = scores.groupby("model")["score_best"].agg(["count", "size"])
     labels = [f"{name} ({scored.loc[name, 'count']} of {scored.loc[name, 'size']} runs scored)" for name in names]
-    axes.get_legend().remove()
+    if legend := axes.get_legend():
+        legend.remove()
     figure.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=9, handletextpad=0.2)
 
 
 @kit_style
 def plot_profiles(result: Aup) -> Figure:
-    """Performance profiles: the share of tasks that a model solves within a factor of the pool's best.
+    """Performance profiles: on which share of the tasks each model comes within a factor of the pool's best.
 
-    Distance in log10 of that factor; the legend tells the area under each curve.
+    The x axis is log10 of that factor; the legend tells the area under each curve, the AUP.
     """
     figure, axes = open_figure(4.1, columns=2)
     for axis, kind in zip(axes, KINDS, strict=True):

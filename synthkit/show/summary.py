@@ -1,6 +1,6 @@
 """summary.json: the figures of a finished or half-finished run, for programs and for the report.
 
-It only reads what the stages left (stage.json, scores.csv, aup.json) and computes nothing that they own.
+All of them come from what the stages left: stage.json, scores.csv and aup.json.
 """
 
 import json
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthkit.core.chain import load_stage_record
 from synthkit.core.errors import RecordError
 from synthkit.core.files import write_json
 from synthkit.core.params import STAGES
-from synthkit.core.stage import load_stage_record
 from synthkit.gym.aup import Aup
 
 EVAL_STAGE = "07_mlgym_eval"
@@ -46,7 +46,7 @@ def build_summary(run_dir: Path) -> dict[str, Any]:
 
 
 def read_scores(run_dir: Path) -> pd.DataFrame:
-    """scores.csv of the evaluation: one row a run of one model on one task."""
+    """scores.csv of the evaluation, one row a run of one model on one task. Raises RecordError."""
     path = run_dir / EVAL_STAGE / "scores.csv"
     try:
         return pd.read_csv(path)
@@ -55,7 +55,10 @@ def read_scores(run_dir: Path) -> pd.DataFrame:
 
 
 def read_aup(run_dir: Path) -> tuple[Aup, dict[str, Any]]:
-    """aup.json of the evaluation: the fields of `Aup`, and under `difference` models, value, low and high."""
+    """aup.json of the evaluation: the AUP, and the difference of two models with its interval.
+
+    The difference has `models`, `value`, `low` and `high`. Raises RecordError.
+    """
     path = run_dir / EVAL_STAGE / "aup.json"
     try:
         content = json.loads(path.read_text())
@@ -70,9 +73,10 @@ def summarize_models(scores: pd.DataFrame, aup: Aup) -> list[dict[str, Any]]:
     A task counts as above the baseline when more than half of its runs end above it; a run without a score does not.
     """
     rows = []
-    for name, runs in scores.groupby("model", sort=False):
+    for key, runs in scores.groupby("model", sort=False):
+        name = str(key)
         rows.append({
-            "name": str(name),
+            "name": name,
             "aup_best": aup.aup["best"][name],
             "aup_last": aup.aup["last"][name],
             "valid_submission_rate": float(runs["valid"].mean()),
@@ -84,12 +88,17 @@ def summarize_models(scores: pd.DataFrame, aup: Aup) -> list[dict[str, Any]]:
 
 
 def count_tasks_above(runs: pd.DataFrame) -> int:
-    """On how many tasks most runs end above the baseline."""
+    """On how many tasks more than half of the runs end above the baseline, by their last submission."""
     shares = is_above_baseline(runs, "score_last").groupby(runs["task"]).mean()
     return int((shares > 0.5).sum())
 
 
 def is_above_baseline(scores: pd.DataFrame, column: str = "score_best") -> pd.Series:
-    """Which runs beat their task's baseline, by the metric's own direction; no score is no win."""
+    """Which runs beat their task's baseline, in the metric's own direction; a run without a score does not."""
+    return measure_lead(scores, column) > 0
+
+
+def measure_lead(scores: pd.DataFrame, column: str) -> pd.Series:
+    """How much better than its task's baseline each run is, in the metric's unit; NaN for a run without a score."""
     sign = np.where(scores["direction"] == "minimize", -1.0, 1.0)
-    return (sign * (scores[column] - scores["baseline"]) > 0).fillna(False)
+    return (scores[column] - scores["baseline"]) * sign

@@ -22,11 +22,11 @@ _LABEL = "font-size:11px;letter-spacing:.04em;color:#6a707b;margin:.7em 0 .25em"
 
 
 def show_rows(rows: Iterable[Record], columns: Sequence[str] | None = None, limit: int = 12) -> Styler:
-    """The first `limit` rows as a table; long cells are cut, nested values written as JSON."""
+    """The first `limit` rows as a table; long cells are cut, and nested values are written as JSON."""
     table = make_frame(islice(rows, limit), columns).map(_cut_cell)
     left = {"text-align": "left", "vertical-align": "top"}
-    heads = [{"selector": "th", "props": [("text-align", "left")]}]
-    return table.style.format(escape="html", precision=4).hide().set_properties(**left).set_table_styles(heads)
+    plain = table.style.format(escape="html", precision=4).hide().set_properties(None, **left)
+    return plain.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
 
 
 def _cut_cell(value: Any, limit: int = 160) -> Any:
@@ -39,7 +39,7 @@ def _cut_cell(value: Any, limit: int = 160) -> Any:
 
 
 def show_records(rows: Iterable[Record], title: str = "") -> HTML:
-    """Whole records, field by field: what exactly a stage writes, nothing hidden. Says so when there is none."""
+    """Whole records, field by field, so that a reader sees what exactly a stage writes; says when there is none."""
     tables = [_render_record(flatten_record(row)) for row in rows]
     return HTML(f'<p style="{_LABEL}">{escape_text(title)}{"" if tables else ": none"}</p>{"".join(tables)}')
 
@@ -59,7 +59,7 @@ def _write_value(value: Any) -> str:
 
 
 def show_messages(messages: Iterable[Mapping[str, str]]) -> HTML:
-    """The messages of one request exactly as they are sent, each under its role."""
+    """The messages of one request, each under its role; a very long one is cut in its middle."""
     return HTML("".join(
         f'<p style="{_LABEL}">{escape_text(message["role"])}</p>'
         f'<pre style="{_PRE}">{escape_text(message["content"], 20_000)}</pre>' for message in messages
@@ -67,12 +67,12 @@ def show_messages(messages: Iterable[Mapping[str, str]]) -> HTML:
 
 
 def show_text(text: str, title: str = "") -> HTML:
-    """A file or a reply as it is, under its name."""
+    """A file or a reply under its name, line by line; a very long one is cut in its middle."""
     return HTML(f'<p style="{_LABEL}">{escape_text(title)}</p><pre style="{_PRE}">{escape_text(text, 20_000)}</pre>')
 
 
 def show_finish(record: Mapping[str, Any]) -> HTML:
-    """A stage's completion record in three lines: what it kept, what it cost, what comes next."""
+    """A stage's completion record (stage.json) in three lines: what it kept, what it cost, what comes next."""
     names = list(STAGES)
     after = names[names.index(record["name"]) + 1:]
     lost = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in record["lost"].items() if n)
@@ -88,8 +88,8 @@ def show_finish(record: Mapping[str, Any]) -> HTML:
 def show_flow(*steps: str, returns: str = "") -> Markdown:
     """The picture of an idea as a Mermaid diagram, which JupyterLab draws without a network.
 
-    Steps are in a row with arrows between, and a dotted way leads back to the first if `returns` names one. A step
-    `title: small print` has two lines.
+    Arrows join the steps from left to right; `returns` is the text of a dotted arrow from the last one back to the
+    first. A step written as `title: small print` has two lines.
     """
     labels = ["<br/>".join(map(_write_label, step.split(": ", 1))) for step in steps]
     lines = [f'  s{number}["{label}"]' for number, label in enumerate(labels)]

@@ -19,7 +19,7 @@ def clean_text(text: str) -> str:
 
 
 def cut_text(text: str, limit: int = 6000) -> str:
-    """Head and tail of a text over `limit` characters, with a line between that says how much is left out."""
+    """The text, or head and tail of one over `limit` characters, with a line that says how much is left out."""
     if len(text) <= limit:
         return text
     half = limit // 2

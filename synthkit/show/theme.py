@@ -25,6 +25,7 @@ WIDTH_IN = 8.0
 # In the report these become CSS variables, so that one figure serves light and dark pages.
 _CSS_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)", GOOD: "var(--good)", BAD: "var(--bad)",
                 "#ffffff": "var(--paper)"}
+_SVG_METADATA = ("Creator", "Date", "Format", "Type")  # All that matplotlib writes by itself; None leaves it out.
 _STYLE = {
     "axes.edgecolor": RULE, "axes.facecolor": "none", "axes.labelcolor": MUTED, "axes.labelsize": 10,
     "axes.spines.right": False, "axes.spines.top": False, "axes.titlecolor": INK, "axes.titlelocation": "left",
@@ -47,7 +48,7 @@ def kit_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def open_figure(height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """An empty figure, `height` inches tall, with its axes from left to right.
 
-    The figure is taken out of pyplot's list at once: a cell shows it because it returns it, and only once.
+    The figure leaves pyplot's list at once, so a cell that returns it shows it only once.
     """
     figure, axes = plt.subplots(1, columns, figsize=(WIDTH_IN, height), squeeze=False, layout="constrained")
     plt.close(figure)
@@ -55,7 +56,7 @@ def open_figure(height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
 
 
 def colour_models(names: list[str]) -> dict[str, str]:
-    """One colour per model name, fixed for the kit's own and taken from the series for others."""
+    """A colour for each model name: fixed for the kit's own models, from the series for any other."""
     others = [name for name in names if name not in MODEL_COLOURS]
     spare = [c for c in SERIES if c not in MODEL_COLOURS.values()]
     chosen = {name: spare[i % len(spare)] for i, name in enumerate(others)}
@@ -71,14 +72,14 @@ def say_empty(axes: Axes, why: str) -> None:
 def render_svg(figure: Figure, name: str) -> str:
     """The figure as an inline SVG whose text is text and whose ink follows the page's light or dark colours.
 
-    `name` keeps the ids of several figures on one page apart and the same from run to run.
+    `name` keeps the ids of several figures on one page apart and the same from run to run. The text of the SVG is
+    rewritten for it: matplotlib takes no CSS variable as a colour and no prefix for ids.
     """
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_SVG_METADATA))
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg"):]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r'font-family: [^;"]*', "font-family: inherit", svg)
@@ -86,4 +87,3 @@ def render_svg(figure: Figure, name: str) -> str:
     for colour, variable in _CSS_COLOURS.items():
         svg = svg.replace(colour, variable)
     return svg
-

@@ -30,7 +30,10 @@ STYLE = """
 
 
 def load_trajectory(path: Path) -> dict[str, Any]:
-    """A .traj file, this kit's or MLGym's own, or the folder that holds it. Raises RecordError when it is not one."""
+    """The content of a .traj file, this kit's or MLGym's own; a folder stands for the first such file in it.
+
+    Raises RecordError when the file is not a trajectory.
+    """
     if path.is_dir():
         path = next(iter(sorted(path.glob("*.traj"))), path)
     try:

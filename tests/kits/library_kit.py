@@ -34,6 +34,7 @@ PARAMS = SelfDebugParams()
 
 @cache
 def read_frame(dataset_id: str) -> pd.DataFrame:
+    """A dataset of the embedded Hub as stage 02 cleans it."""
     return clean_frame(load_table(dataset_id))
 
 
@@ -48,6 +49,7 @@ def lay_out(entry: Entry, files: dict[str, str], folder: Path) -> None:
 
 
 def build_proposal(entry: Entry, n_train: int, n_test: int) -> Proposal:
+    """A topic's proposal as stage 02 writes it, with a stand-in for the dataset and no columns."""
     plan = entry.plan
     info = DatasetInfo(id=entry.dataset.dataset_id, revision="0" * 40, licence="mit", card="", files=[], splits={},
                        size_bytes=0)

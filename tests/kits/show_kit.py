@@ -24,6 +24,7 @@ def make_scores() -> pd.DataFrame:
 
 
 def make_aup() -> dict[str, Any]:
+    """aup.json for `make_scores`, with curves that are easy to check by hand."""
     tau = [0.0, 0.1, 0.2]
     share = {"base": [0.0, 0.0, 0.0], "student": [0.5, 1.0, 1.0], "teacher": [1.0, 1.0, 1.0], "baseline": [0.0, 0.5, 1]}
     area = {name: round(0.1 * sum(values[:-1]), 3) for name, values in share.items()}
@@ -33,11 +34,13 @@ def make_aup() -> dict[str, Any]:
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Records into a file whose folder need not be there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_records(path, rows)
 
 
 def write_stage(run_dir: Path, name: str, lost: dict[str, int]) -> None:
+    """A finished stage's completion record: of ten items all are kept but those lost."""
     folder = run_dir / name
     folder.mkdir(parents=True, exist_ok=True)
     record = {"format": FORMAT, "name": name, "attempt": "a", "fingerprint": "f", "results": "r", "made_from": {},
