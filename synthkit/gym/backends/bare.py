@@ -15,7 +15,8 @@ from synthkit.gym.backends.bwrap import list_names
 from synthkit.gym.backends.launch import Session, lend_python, spawn
 from synthkit.gym.backends.session_files import HOME, TOOLS, WORKSPACE, build_environment, write_tools
 
-STOP_TIMEOUT_S = 5.0
+# A guest that is killed leaves its programs behind.
+STOP_TIMEOUT_S = 60.0
 FIX = "look at the message above; sandbox.backend: bwrap is the default"
 
 

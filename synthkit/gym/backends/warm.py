@@ -21,7 +21,7 @@ from synthkit.gym.backends.session_files import compile_modules
 from synthkit.gym.folders import make_folder
 from synthkit.gym.inside.shim import ENVIRONMENT
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 5
 
 _lock = threading.Lock()

@@ -22,7 +22,8 @@ COMMAND_FD = 63
 STATUS_FD = 62
 DRAIN_BYTES = 1 << 20
 MAX_STATE_BYTES = 1 << 20
-STATE_TIMEOUT_S = 0.5
+# Only a shell that cannot answer takes so long, not a busy machine.
+STATE_TIMEOUT_S = 5.0
 LEAVE = re.compile(r"exit(?:\s+(\d{1,9}))?")
 ENDED = "(the shell ended with exit code {}; a new one was started)"
 STATE_END = b"# all of it\n"
@@ -232,11 +233,19 @@ class Shell:
             return b""
         signal_one(self.pid, signal.SIGRTMAX)
         signal_one(self.pid, signal.SIGCONT)
+        self.wake()
         state = read_until_end(source, self.ended, time.monotonic() + STATE_TIMEOUT_S)
         os.close(source)
         with contextlib.suppress(OSError):
             os.unlink(self.state_path)
         return state if state.endswith(STATE_END) else b""
+
+    def wake(self) -> None:
+        """Give the shell an empty command: where it waits for one, it looks at signals only when one has come."""
+        # It may have ended by now, or an action may have filled the pipe.
+        if select.select([], [self.commands], [], 0)[1]:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self.commands, b"\0")
 
     def replace_ended(self, kept: Output) -> dict[str, Any]:
         """A new shell in the same folder, for one that ended itself."""
@@ -275,7 +284,11 @@ def read_until_end(source: int, ended: int, deadline: float) -> bytes:
     while len(data) < MAX_STATE_BYTES and (left := deadline - time.monotonic()) > 0:
         ready = dict(poll.poll(left * 1000))
         # None can be read when nobody has opened the pipe to write yet.
-        part = os.read(source, 65536) if ready.get(source, 0) & select.POLLIN else b""
+        part = b""
+        # What was written last may have come after this look at the pipe, and before the one at the end.
+        if ready.get(source, 0) & select.POLLIN or ended in ready:
+            with contextlib.suppress(BlockingIOError):
+                part = os.read(source, 65536)
         data += part
         if ready.get(source, 0) & select.POLLHUP and not part:
             poll.unregister(source)
