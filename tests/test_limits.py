@@ -203,6 +203,14 @@ def test_variables_outlive_what_was_stopped(session: Sandbox, stopped: str) -> N
     assert "unbound variable" in said
 
 
+def test_a_stop_is_told_however_long_the_next_shell_takes(backend: str, tmp_path: Path) -> None:
+    """Much longer than until the next look: it is handed so many variables."""
+    with open_small("processes", tmp_path, backend) as session:
+        session.run("large=$(head -c 300000 /dev/zero | tr '\\0' x)", HANG_S)
+        check_stopped(session, session.run("python forks.py", HANG_S), "processes")
+        assert session.run("echo ${#large}", HANG_S).output == "300000\n"
+
+
 @needs_bwrap
 def test_memory_shared_with_the_warm_interpreter_does_not_count(tmp_path: Path) -> None:
     """Five of them have more than the limit, each by itself; and they are stopped when it is their own."""

@@ -96,7 +96,11 @@ class Shell:
         if state:
             # Line by line: bash gives up on one that sets what it keeps for itself. What it says then is dropped.
             write_all(self.commands, state + b"\0")
-            self.wait(Output(0), time.monotonic() + STATE_TIMEOUT_S)
+            if not self.wait(Output(0), time.monotonic() + STATE_TIMEOUT_S, watched=False):
+                # Late, its report would be taken for that of the next command.
+                signal_one(self.pid, signal.SIGKILL)
+                self.stop()
+                self.start()
 
     def become_bash(self, command_end: int, status_end: int, output_end: int) -> None:
         try:
@@ -162,7 +166,7 @@ class Shell:
         self.start()
         return {"output": ENDED.format(code), "exit_code": code, "timed_out": False, "limit": ""}
 
-    def wait(self, kept: Output, deadline: float) -> bytes:
+    def wait(self, kept: Output, deadline: float, watched: bool = True) -> bytes:
         """What the shell reports at the command's end; b"" at the deadline or a limit, or when the shell has ended."""
         poll = select.poll()
         for fd in (self.output, self.status, self.ended):
@@ -170,9 +174,10 @@ class Shell:
         report = b""
         while report.count(b"\0") < 2:
             now = time.monotonic()
-            if now >= deadline or (now >= self.watch.next_look and self.look(end=False)):
+            if now >= deadline or (watched and now >= self.watch.next_look and self.look(end=False)):
                 return b""
-            ready = dict(poll.poll(max(0.0, min(deadline, self.watch.next_look) - now) * 1000))
+            until = min(deadline, self.watch.next_look) if watched else deadline
+            ready = dict(poll.poll(max(0.0, until - now) * 1000))
             if self.output in ready and not self.read_output(kept):
                 poll.unregister(self.output)
             if self.status in ready:
