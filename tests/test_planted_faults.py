@@ -59,7 +59,7 @@ def build_proposal(entry: Entry, n_train: int, n_test: int) -> Proposal:
         origin=Origin(teacher="scripted-teacher", seed=0, prompts={}, tokens_in=0, tokens_out=0, usd=0.0))
 
 
-def try_files(entry: Entry, files: dict[str, str], folder: Path, limit_s: int = 60) -> tuple[list[Verdict], Trial]:
+def try_files(entry: Entry, files: dict[str, str], folder: Path, limit_s: int = 300) -> tuple[list[Verdict], Trial]:
     lay_out(entry, files, folder)
     rows = [sum(1 for _ in (folder / f"data/{name}.csv").open()) - 1 for name in ("train", "test")]
     with open_trial(build_proposal(entry, *rows), TaskCode(**files), folder / "data", time_limit_s=limit_s,
@@ -83,7 +83,7 @@ def test_a_fault_is_refused_by_its_own_gate(slug: str, flaw: Flaw, tmp_path: Pat
     files = entry.draft([flaw])
     assert flaw.is_in(files) and not flaw.is_in(entry.good_files())
     assert compare_code(TaskCode(**entry.good_files()), TaskCode(**files))
-    verdicts, _ = try_files(entry, files, tmp_path, 6 if flaw.reason == "baseline_timeout" else 60)
+    verdicts, _ = try_files(entry, files, tmp_path, 6 if flaw.reason == "baseline_timeout" else 300)
     said = verdicts[-1]
     assert (said.gate, said.reason) == (flaw.gate, flaw.reason), said
     # What the scripted teacher mends it by is in what a repair request shows.
