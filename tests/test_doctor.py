@@ -117,7 +117,8 @@ def test_a_gpu_blocks_only_the_training_of_a_hub_model(
     monkeypatch.setattr("torch.cuda.get_device_name", lambda number: "a GPU")
 
     def find(*sets: str, stage: str = "06_sft") -> list[str]:
-        return [check.name for check in doctor.find_blockers(load("sandbox.backend=process", *sets), [stage]) if check.name == "gpu"]
+        found = doctor.find_blockers(load("sandbox.backend=process", *sets), [stage])
+        return [check.name for check in found if check.name == "gpu"]
 
     hub = ("sft.from_scratch=null", "sft.model=Qwen/Qwen3-0.6B")
     assert find(*hub) == blockers
