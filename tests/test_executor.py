@@ -111,6 +111,7 @@ def test_leaving_early_drops_what_has_not_begun() -> None:
         if n:
             second.set()
             pause(300)
+            begun.append(-1)
 
     results = map_items(work, range(500), workers=1)
     next(iter(results))
