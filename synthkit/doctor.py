@@ -30,6 +30,7 @@ from synthkit.core.profiles import find_root
 
 Params = Mapping[str, StageParams]
 MIN_FREE_GB = 2.0
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd")
 WIDTH = 120
 
 
@@ -116,7 +117,7 @@ def check_gpu(stages: Params) -> Check:
     """A GPU is needed to fine-tune a Hub model; whether one is there, without importing torch when it is not needed."""
     sft = stages.get("06_sft")
     needed = isinstance(sft, SftParams) and sft.from_scratch is None
-    if not (Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists()):
+    if not any(Path(device).exists() for device in GPU_DEVICES):
         fix = "run stage 06 on a machine with a GPU (--only 06), or train from scratch"
         return Check("gpu", False, needed, "none", fix)
     import torch

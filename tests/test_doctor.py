@@ -104,9 +104,25 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_only_what_is_needed_blocks_a_run() -> None:
     assert doctor.find_blockers(load("sandbox.backend=process"), ["01_topics", "02_datasets"]) == []
-    gpu = [check.name for check in doctor.find_blockers(load("sft.from_scratch=null", "sft.model=Qwen/Qwen3-0.6B"),
-                                                        ["06_sft"])]
-    assert gpu == ([] if doctor.check_gpu(load()).ok else ["gpu"])
+
+
+@pytest.mark.parametrize(("device", "seen", "blockers"), [
+    (False, False, ["gpu"]), (False, True, ["gpu"]), (True, False, ["gpu"]), (True, True, []),
+])
+def test_a_gpu_blocks_only_the_training_of_a_hub_model(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: bool, seen: bool, blockers: list[str]) -> None:
+    """Neither a device that torch does not see will do, nor what torch says of a machine without one."""
+    monkeypatch.setattr(doctor, "GPU_DEVICES", (str(tmp_path / "none"), str(tmp_path if device else tmp_path / "none")))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: seen)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda number: "a GPU")
+
+    def find(*sets: str, stage: str = "06_sft") -> list[str]:
+        found = doctor.find_blockers(load("sandbox.backend=process", *sets), [stage])
+        return [check.name for check in found if check.name == "gpu"]
+
+    hub = ("sft.from_scratch=null", "sft.model=Qwen/Qwen3-0.6B")
+    assert find(*hub) == blockers
+    assert find() == [] == find(*hub, stage="01_topics")
 
 
 def test_what_a_sandbox_does_not_cover_is_told() -> None:

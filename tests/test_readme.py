@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kits.places import ROOT
@@ -13,6 +14,7 @@ from synthkit.core.params import STAGES
 from synthkit.core.profiles import load_params
 
 TEXT = (ROOT / "README.md").read_text()
+WORDS = " ".join(TEXT.split())
 BLOCKS = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.S))
 INLINE = re.findall(r"`((?:synthkit|make) [^`]+)`", TEXT)
 COMMANDS = [line for line in BLOCKS.splitlines() if line.strip()] + INLINE
@@ -51,5 +53,29 @@ def test_every_stage_has_its_row() -> None:
     assert [name for name in STAGES if f"| `{name}` |" not in TEXT] == []
 
 
-def test_no_figure_is_left_open() -> None:
-    assert re.findall(r"@@\w+@@", TEXT) == []
+def load(profile: str) -> dict[str, Any]:
+    return load_params([ROOT / "params" / "base.yaml", ROOT / "params" / f"{profile}.yaml"])
+
+
+def test_the_sizes_of_the_papers_profile_are_those_of_its_file() -> None:
+    paper = load("paper")
+    trajectories, evaluation = paper["05_trajectories"], paper["07_mlgym_eval"]
+    for said in (
+        f"{paper['01_topics'].n_topics:,} topics", f"{trajectories.per_task} trajectories a task",
+        f"the {trajectories.max_tokens // 1000}K filter", f"{paper['06_sft'].max_length // 1000}K training length",
+        f"{paper['06_sft'].model.partition('/')[2]}, and", f"with {evaluation.runs} runs each",
+    ):
+        assert said in WORDS, said
+
+
+def test_the_offline_figures_fit_one_another_and_the_profile() -> None:
+    offline = load("offline")
+    found = re.search(r"(\d+) tasks on (\d+) datasets were verified, (\d+) of them saved by the repair loop; (\d+) of "
+                      r"(\d+) trajectories were kept", WORDS)
+    tasks, datasets, saved, kept, rollouts = map(int, found.groups() if found else ())
+    assert rollouts == tasks * offline["05_trajectories"].per_task and kept <= rollouts
+    assert datasets <= tasks <= offline["01_topics"].n_topics and saved <= tasks
+    base, student = re.findall(r"AUP, last submission \| ([\d.]+) \| ([\d.]+)", WORDS)[0]
+    difference, low, high = re.findall(r"last submission: ([\d.]+) \(95 % interval ([\d.]+) to ([\d.]+);", WORDS)[0]
+    assert float(student) - float(base) == pytest.approx(float(difference), abs=0.0011)
+    assert low <= difference <= high

@@ -36,6 +36,7 @@ KERNEL_ENV = {
 ALL_CORES = ("06_sft", "07_mlgym_eval")  # train and generate in the kernel; the others only wait for sandboxes
 EXERCISE = "exercise"
 EXIT_MARK = "kernel exit status "
+START_TIMEOUT_S = 300  # Only a kernel that hangs takes so long.
 AGAIN = "then run the same command again"
 
 
@@ -106,7 +107,7 @@ def execute_stoppable(source: Path, output: Path, params: StageParams, root: Pat
             papermill.execute_notebook(
                 str(stripped), str(output), parameters=params.model_dump(), cwd=str(root), progress_bar=False,
                 kernel_name="python3", kernel_manager_class=WatchedKernel, engine_name=ENGINE, stop=stop,
-                config=configure_kernel(Path(sockets), log, lock),
+                config=configure_kernel(Path(sockets), log, lock), start_timeout=START_TIMEOUT_S,
             )
         log.unlink(missing_ok=True)
     except PapermillExecutionError as error:

@@ -4,7 +4,7 @@ from .kit import Attack
 
 WARM = """import array, os, socket, struct, sys
 def call(data, fds=(0, 1, 2), size=None, end=False):
-    s = socket.socket(socket.AF_UNIX); s.settimeout(12); s.connect("/run/synthkit/warm.sock")
+    s = socket.socket(socket.AF_UNIX); s.settimeout(120); s.connect("/run/synthkit/warm.sock")
     s.sendmsg([struct.pack("!I", len(data) if size is None else size)],
               [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
     said = b""

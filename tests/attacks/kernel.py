@@ -3,7 +3,7 @@
 from .kit import Attack
 
 KEPT = r"\(stopped: the action (used more than 300 MiB of memory|wrote more than 30 MiB to disk); all its"
-MANY_FILES = 'python -c "import time\nfor i in range(40000): open(f\'{}/many{{i}}\', \'w\').close()\ntime.sleep(4)"'
+MANY_FILES = 'python -c "import time\nfor i in range(40000): open(f\'{}/many{{i}}\', \'w\').close()\ntime.sleep(600)"'
 # 25,000 queues of two messages of 8 KiB: 400 MB.
 MESSAGES = """python -c "import ctypes, time
 libc = ctypes.CDLL(None)
@@ -11,7 +11,7 @@ text = ctypes.create_string_buffer(b'x' * 8, 8200)
 for i in range(25000):
     queue = libc.msgget(0, 0o1600)
     for _ in range(2): libc.msgsnd(queue, text, 8192, 0o4000)
-time.sleep(4)\""""
+time.sleep(600)\""""
 # A program is called after its file; a form feed ends a line for some readers of /proc/PID/status.
 NAMED = "n=$(printf '/tmp/\\fRssAnon: {}'); cp /bin/sleep \"$n\"; "
 CALL_32 = """python -c "import ctypes, mmap, platform
@@ -30,15 +30,16 @@ def use_up(name: str, seen: str, *actions: str) -> Attack:
 
 
 ATTACKS = [
-    use_up("empty files in memory", KEPT, MANY_FILES.format("/tmp"), "rm -rf /tmp/many*; sleep 0.6"),
+    use_up("empty files in memory", KEPT, MANY_FILES.format("/tmp"), "rm -rf /tmp/many*"),
     use_up("messages of System V", KEPT, MESSAGES, "ipcrm -a"),
     use_up("memory hidden behind a program's name", KEPT, NAMED.format("-9999") +
-           "for i in $(seq 20); do \"$n\" 9 & done; for i in 1 2; do python -c \"import time; x = b'x' * (180 << 20); "
-           "time.sleep(6)\" & done; sleep 5; echo undetected", "kill $(jobs -p); rm -f /tmp/*Rss*"),
+           "for i in $(seq 20); do \"$n\" 600 & done; for i in 1 2; do python -c "
+           "\"import time; x = b'x' * (180 << 20); "
+           "time.sleep(600)\" & done; sleep 600; echo undetected", "kill $(jobs -p); rm -f /tmp/*Rss*"),
     use_up("a stop that is hidden behind an escape", "stopped: the action used more than 40 processes",
-           "printf '\\033]0;'; for i in $(seq 60); do sleep 20 & done; sleep 20"),
+           "printf '\\033]0;'; for i in $(seq 60); do sleep 600 & done; sleep 600"),
     Attack("a program's name that is no number", "guest", (
-        "x=kept; " + NAMED.format("x") + "\"$n\" 1 & sleep 0.4", "echo $x; rm -f /tmp/*Rss*"), "^kept$"),
+        "x=kept; " + NAMED.format("x") + "\"$n\" 600 &", "echo $x; kill %1; rm -f /tmp/*Rss*"), "^kept$"),
     Attack("an end that is hidden behind an escape", "display", ("printf '\\033]0;'; builtin kill -9 $$",),
            "the shell ended with exit code -9"),
     Attack("an escape that hides the next lines", "display", ("printf 'a\\033]0;\\nshown\\n\\007b\\n'",), "^shown$"),

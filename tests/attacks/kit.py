@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from synthkit.core.params import SandboxParams
+from synthkit.gym import environment
 from synthkit.gym.scoring.csv_form import choose_rows
 from synthkit.gym.task import Task, build_csv_task, write_task
 from synthkit.gym.task.config import TaskMeta
@@ -24,17 +25,20 @@ FORK = "(the kit forks the episode)"
 ROWS = 20
 RIGHT_ROWS = 15
 SHARED = {"warm_modules": ["pandas"]}
-# Each bomb is bounded by itself too, should no limit hold.
-LIMITS = {"memory_mb": 300, "processes": 40, "cpu_s": 2, "disk_mb": 30, "file_mb": 64, "open_files": 64,
+# Only a hang takes so long. Processor time is out of reach but where it is under test: what a slow machine takes to
+# use up something else must not.
+HANG_S = 300
+LIMITS = {"memory_mb": 300, "processes": 40, "cpu_s": 3 * HANG_S, "disk_mb": 30, "file_mb": 64, "open_files": 64,
           "output_kb": 8}
 # (sandbox, seconds that an action with Python in it may take); in `code` and `star` the submission is a
 # function, not a table; the evaluation of `star` imports all that the module offers.
 PROFILES = {
-    "code": (SandboxParams(warm=False, disk_mb=40), 20),
-    "star": (SandboxParams(warm=False, disk_mb=40), 20),
-    "warm": (SandboxParams(**SHARED), 20),
-    "cold": (SandboxParams(warm=False), 20),
-    "small": (SandboxParams(**SHARED, **LIMITS), 15),
+    "code": (SandboxParams(warm=False, disk_mb=40), HANG_S),
+    "star": (SandboxParams(warm=False, disk_mb=40), HANG_S),
+    "warm": (SandboxParams(**SHARED), HANG_S),
+    "cold": (SandboxParams(warm=False), HANG_S),
+    "small": (SandboxParams(**SHARED, **LIMITS), HANG_S),
+    "busy": (SandboxParams(**SHARED, **LIMITS | {"cpu_s": 5}), HANG_S),
     "brief": (SandboxParams(**SHARED, **LIMITS), 1),
 }
 META = TaskMeta(metric="accuracy", direction="maximize", task_kind="classification", target="y",
@@ -105,6 +109,7 @@ class World:
         self.socket = str(folder / "host.sock")
         addresses = {"TCP": ("", 0), "UDP": ("", 0), "UNIX": self.socket, "ABSTRACT": f"\0{self.abstract}"}
         self.listeners = {name: stack.enter_context(listen(name, address)) for name, address in addresses.items()}
+        stack.enter_context(patch.object(environment, "ACTION_TIMEOUT_S", HANG_S))
         stack.enter_context(patch.dict(os.environ, {"OPENAI_API_KEY": f"sk-{self.canary}"}))
         self.before = self.fingerprint()
 
@@ -140,7 +145,8 @@ def open_world(folder: Path) -> Iterator[World]:
 
 def make_task(root: Path, canary: str) -> Task:
     """The table task that is attacked: 20 rows to label, and a canary in its secret answers."""
-    config, dataset = build_csv_task(TASK_ID, "Parity", "Tell odd from even.", "Numbers.", time_limit_s=20, meta=META)
+    config, dataset = build_csv_task(TASK_ID, "Parity", "Tell odd from even.", "Numbers.", time_limit_s=HANG_S,
+                                     meta=META)
     rows = [(i, i % 2) for i in range(ROWS)]
     write_task(root, config, [dataset], META, {
         "baseline.py": BASELINE, "evaluate.py": EVALUATE,
@@ -156,7 +162,8 @@ def make_code_task(root: Path, canary: str, names: str) -> Task:
     """A task of MLGym's kind whose submission is Python code, of which evaluate.py, the secret, imports `names`."""
     task_id = CODE_ID if names == "guess" else f"{CODE_ID}_star"
     meta = META.model_copy(update={"score_on": "all"})
-    config, dataset = build_csv_task(task_id, "Parity", "Tell odd from even.", "Numbers.", time_limit_s=20, meta=meta)
+    config, dataset = build_csv_task(task_id, "Parity", "Tell odd from even.", "Numbers.", time_limit_s=HANG_S,
+                                     meta=meta)
     changed = {"task_entrypoint": "PythonSubmissionTasks", "secret_files": ["evaluate.py"], "sample_submission": None,
                "baseline_paths": [], "starter_code": [f"data/{task_id}/{name}.py" for name in ("solution", "evaluate")]}
     write_task(root, config.model_copy(update=changed), [dataset], meta, {

@@ -4,20 +4,20 @@ confined; and making the host wait for a file."""
 from .kit import FORK, HONEST, Attack
 
 SCORE = r'Your score: \{"accuracy": 0\.\d+\}'
-# Should the kit be held up at a pipe, the job lets it go after 10 s and says so.
+# Should the kit be held up at a pipe, the job lets it go after minutes, when only a hang is not over, and says so.
 SWAP = """import ctypes, glob, os, time
 libc = ctypes.CDLL(None)
 os.mkdir('swap')
 for i in range({count}):
     {make}
 print('ready', flush=True)
-end = time.monotonic() + 10
+end = time.monotonic() + 240
 while time.monotonic() < end:
     for i in range({count}):
         libc.renameat2(-100, b'swap/a%d' % i, -100, b'swap/b%d' % i, 2)
 open('late', 'w').close()
 pipes = [os.open(path, os.O_RDWR) for path in glob.glob('swap/*') if not os.path.isdir(path)]
-time.sleep(10)
+time.sleep(600)
 """
 FOLDER = "os.mkdir(f'swap/a{i}'); open(f'swap/a{i}/hit', 'w').write('x')"
 TIDY = "kill %%; wait; rm -rf swap swap.py ready"
@@ -71,7 +71,7 @@ ATTACKS = [
         lease("/opt/python/lib/python3.*/site-packages/*/__init__.py"),), "not permitted"),
     Attack("a system's file held by a lease", "leases", (lease("/usr/bin/tac"),), "not permitted"),
     Attack("the submission held by a lease", "leases", (
-        f"{HONEST} > submission.csv; " + lease("submission.csv", "time.sleep(20)") + " > held 2>&1 &\n"
+        f"{HONEST} > submission.csv; " + lease("submission.csv", "time.sleep(600)") + " > held 2>&1 &\n"
         "while ! grep -q . held; do sleep 0.01; done", "validate", "kill %%; wait; rm held"),
         f"{SCORE}|is not a regular file", scored=True),
 ]

@@ -10,7 +10,7 @@ Prints one JSON line; all figures are CPU seconds, user and system, of all proce
 
 import os
 
-# As in a sandbox (gym/inside/shim.py); it takes effect when the libraries are loaded.
+# As in a sandbox (gym/sandbox/in_sandbox/shim.py); it takes effect when the libraries are loaded.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 
 import gc
@@ -87,15 +87,15 @@ def lay_out_task(slug: str, folder: Path) -> Proposal:
     return build_proposal(entry, *rows)
 
 
-def open_bench(proposal: Proposal, folder: Path) -> AbstractContextManager[Candidate]:
+def open_laid_out(proposal: Proposal, folder: Path) -> AbstractContextManager[Candidate]:
     code = TaskCode(**load_library()[proposal.task_id].good_files())
     return open_candidate(proposal, code, folder / "data", time_limit_s=60, margin=PARAMS.margin, leak=PARAMS.leak,
                       seed=0, sandbox=SANDBOX)
 
 
 def try_gates(proposal: Proposal, folder: Path) -> None:
-    with open_bench(proposal, folder) as trial:
-        last = run_gates(trial)[-1]
+    with open_laid_out(proposal, folder) as candidate:
+        last = run_gates(candidate)[-1]
     if last.reason:
         raise SystemExit(f"{proposal.task_id}: {last.reason}: {last.evidence}")
 
@@ -135,33 +135,33 @@ def check_accounting() -> None:
 
 def list_scripts(proposal: Proposal, folder: Path) -> list[Script]:
     """Every run that the gates make of a sound task, with what it reads laid out under the task's folder."""
-    work, bench = folder / "work", folder / "bench"
-    with open_bench(proposal, folder) as trial:
-        check_schema(trial)
-        place_files(trial.loaded_task().public_files() | {GENERIC_MODELS.name: GENERIC_MODELS}, work)
+    work, laid_out = folder / "work", folder / "laid_out"
+    with open_laid_out(proposal, folder) as candidate:
+        check_schema(candidate)
+        place_files(candidate.loaded_task().public_files() | {GENERIC_MODELS.name: GENERIC_MODELS}, work)
         scripts = [Script("baseline", work, ["baseline.py"]),
                    Script("reference", work, [GENERIC_MODELS.name, proposal.task_kind])]
         for script in scripts:
             run_forked(script)
-        trial.submissions["baseline"] = (work / SUBMISSION).read_bytes()
-        lay_out_evaluation(trial)
-        place_files({str(path.relative_to(trial.bench)): path for path in trial.bench.rglob("*") if path.is_file()},
-                    bench)
-        scripts += [evaluate(bench, f"submissions/{name}.csv")
-                    for name in (*trial.submissions, "baseline", *trial.corrupt)]
-        scripts.append(evaluate(bench, "submissions/baseline.csv", Path("/")))
+        candidate.submissions["baseline"] = (work / SUBMISSION).read_bytes()
+        lay_out_evaluation(candidate)
+        place_files({str(path.relative_to(candidate.evaluation_folder)): path for path in candidate.evaluation_folder.rglob("*") if path.is_file()},
+                    laid_out)
+        scripts += [evaluate(laid_out, f"submissions/{name}.csv")
+                    for name in (*candidate.submissions, "baseline", *candidate.corrupt)]
+        scripts.append(evaluate(laid_out, "submissions/baseline.csv", Path("/")))
         for name in (f"reference_{name}" for name in MODELS if (work / f"reference_{name}.csv").exists()):
-            place_files({f"submissions/{name}.csv": work / f"{name}.csv"}, bench)
-            scripts.append(evaluate(bench, f"submissions/{name}.csv"))
-        trial.submissions["reference"] = (work / "reference_boosting.csv").read_bytes()
-        scripts += [lay_out_part(trial, name, part, folder / f"{name}_{part}") for name, part in PARTS]
+            place_files({f"submissions/{name}.csv": work / f"{name}.csv"}, laid_out)
+            scripts.append(evaluate(laid_out, f"submissions/{name}.csv"))
+        candidate.submissions["reference"] = (work / "reference_boosting.csv").read_bytes()
+        scripts += [lay_out_part(candidate, name, part, folder / f"{name}_{part}") for name, part in PARTS]
     return scripts
 
 
-def lay_out_part(trial: Candidate, name: str, part: Part, home: Path) -> Script:
-    task = trial.loaded_task()
+def lay_out_part(candidate: Candidate, name: str, part: Part, home: Path) -> Script:
+    task = candidate.loaded_task()
     kept = {path: task.all_files()[path] for path in ("evaluate.py", "data/test.csv")}
-    place_files(kept | restrict(task, trial.submissions[name], part), home)
+    place_files(kept | restrict(task, candidate.submissions[name], part), home)
     return evaluate(home, SUBMISSION)
 
 

@@ -42,7 +42,7 @@ def score(task: Task, workspace: Path | bytes) -> tuple[dict[str, float] | None,
 def load_model(root: Path, evaluate: str, entrypoint: str = "ModelSubmissionTasks") -> Task:
     """A task whose submission is a model, with this evaluation."""
     write_task(root, {"evaluate.py": evaluate}, task_entrypoint=entrypoint, evaluation_paths=["evaluate.py"],
-               starter_code=["data/guess/evaluate.py"], training_timeout=10)
+               starter_code=["data/guess/evaluate.py"], training_timeout=300)
     return Task.load(root, "guess")
 
 

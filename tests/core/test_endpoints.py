@@ -44,14 +44,14 @@ def test_the_cache_lies_where_the_environment_says(
 
 def test_embedded_services_start_once_apart_from_interrupts_and_again_when_they_died(fresh: None) -> None:
     teacher, hub = resolve_endpoint("teacher", "embedded"), resolve_endpoint("hub", "embedded")
-    assert httpx.get(f"{hub}/api/datasets?limit=1").status_code == 200
+    assert httpx.get(f"{hub}/api/datasets?limit=1", timeout=300).status_code == 200
     assert endpoints._embedded is not None
     process = endpoints._embedded.process
     assert os.getpgid(process.pid) != os.getpgid(0), "Ctrl-C in a notebook reaches its whole process group"
     assert resolve_endpoint("teacher", "embedded") == teacher
     process.kill()
     process.wait()
-    assert httpx.get(f"{resolve_endpoint('teacher', 'embedded')}/models").status_code == 200
+    assert httpx.get(f"{resolve_endpoint('teacher', 'embedded')}/models", timeout=300).status_code == 200
 
 
 def test_services_that_cannot_start_say_why(fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from synthkit.core.errors import BudgetError, DiskFullError, EndpointError, RecordError, ReplyError, SandboxError
-from synthkit.core.executor import map_items
+from synthkit.core.executor import map_items, pause
 from synthkit.core.files import explain_full_disk
 
 
@@ -27,7 +27,7 @@ def test_results_arrive_before_the_last_item_is_done() -> None:
     first_seen = threading.Event()
 
     def work(n: int) -> bool:
-        return n == 0 or first_seen.wait(10)
+        return n == 0 or first_seen.wait(300)
 
     for n, result in map_items(work, [0, 1], workers=2):
         assert result is True
@@ -37,7 +37,7 @@ def test_results_arrive_before_the_last_item_is_done() -> None:
 
 def test_workers_are_a_limit() -> None:
     lock, running, most = threading.Lock(), [0], [0]
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=300)
 
     def work(n: int) -> None:
         with lock:
@@ -69,13 +69,13 @@ def test_what_a_person_must_act_on_stops_the_map(error: BaseException) -> None:
 
 
 def test_what_was_under_way_when_the_map_stops_is_not_lost() -> None:
-    begun, failed = threading.Barrier(2, timeout=10), threading.Event()
+    begun, failed = threading.Barrier(2, timeout=300), threading.Event()
 
     def work(name: str) -> str:
         begun.wait()
         if name == "bad":
             raise BudgetError("spent")
-        failed.wait(10)
+        failed.wait(300)
         return name
 
     seen: list[str] = []
@@ -104,13 +104,17 @@ def test_a_full_disk_that_was_explained_keeps_the_name_of_its_file() -> None:
 
 
 def test_leaving_early_drops_what_has_not_begun() -> None:
-    begun, left = [], threading.Event()
+    begun, second = [], threading.Event()
 
     def work(n: int) -> None:
         begun.append(n)
-        left.wait(0.1 if n else 0)
+        if n:
+            second.set()
+            pause(300)
+            begun.append(-1)
 
     results = map_items(work, range(500), workers=1)
     next(iter(results))
+    assert second.wait(300)
     results.close()
-    assert len(begun) <= 3
+    assert begun == [0, 1]

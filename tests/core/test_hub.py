@@ -81,7 +81,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 def open_hub(site: Site) -> HubClient:
-    return HubClient(HubParams(endpoint=site.url, timeout_s=5))
+    return HubClient(HubParams(endpoint=site.url, timeout_s=300))
 
 
 def verify(client: HubClient, name: str = NAME, unknown: str = "refuse", most: int = 1) -> DatasetInfo:

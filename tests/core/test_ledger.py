@@ -90,9 +90,9 @@ def test_near_the_cap_a_request_waits_for_others_to_settle(tmp_path: Path, waits
     held = ledger.reserve("01_topics", 0.9)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ledger.reserve, "01_topics", 0.5)
-        assert waits.wait(30) and not waiting.done()
+        assert waits.wait(300) and not waiting.done()
         ledger.settle(held, 1, 1, 0.5, estimated=False)
-        ledger.settle(waiting.result(30), 1, 1, 0.4, estimated=False)
+        ledger.settle(waiting.result(300), 1, 1, 0.4, estimated=False)
     assert stage_usage(tmp_path, "01_topics") == (4, 0.9)
 
 
@@ -102,10 +102,10 @@ def test_a_request_that_waits_gives_up_when_what_is_settled_leaves_no_room(
     held = ledger.reserve("01_topics", 0.9)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ledger.reserve, "01_topics", 0.5)
-        assert waits.wait(30)
+        assert waits.wait(300)
         ledger.presume(held)
         with pytest.raises(BudgetError, match=r"0\.9000 USD are spent"):
-            waiting.result(30)
+            waiting.result(300)
 
 
 def test_a_request_that_waits_ends_with_the_map_that_it_is_part_of(tmp_path: Path, waits: threading.Event) -> None:
@@ -115,7 +115,7 @@ def test_a_request_that_waits_ends_with_the_map_that_it_is_part_of(tmp_path: Pat
 
     def work(item: str) -> None:
         if item == "stops":
-            assert waits.wait(30)
+            assert waits.wait(300)
             raise BudgetError("enough")
         try:
             ledger.reserve("01_topics", 0.5)
@@ -181,10 +181,10 @@ def test_a_process_that_dies_is_noticed_by_those_who_wait_for_it(tmp_path: Path,
     with start(HOLD, tmp_path, "0.9") as holder, ThreadPoolExecutor(1) as pool:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         waiting = pool.submit(ledger.reserve, "01_topics", 0.5)
-        assert waits.wait(30) and not waiting.done()
+        assert waits.wait(300) and not waiting.done()
         kill(holder)
         with pytest.raises(BudgetError):
-            waiting.result(30)
+            waiting.result(300)
     assert stage_charges(tmp_path, "01_topics")["presumed"]["usd"] == 0.9
 
 

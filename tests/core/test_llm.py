@@ -86,7 +86,7 @@ def test_the_same_request_at_once_is_paid_once(tmp_path: Path) -> None:
 
 
 def test_requests_at_once_are_limited(tmp_path: Path) -> None:
-    lock, running, most, together = threading.Lock(), [0], [0], threading.Barrier(3, timeout=10)
+    lock, running, most, together = threading.Lock(), [0], [0], threading.Barrier(3, timeout=300)
 
     def answer(messages: list[dict[str, str]]) -> str:
         with lock:

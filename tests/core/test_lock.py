@@ -1,16 +1,15 @@
 """The lock of a run, between real processes: one writes at a time, and the lock goes with the last that holds it."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 from kits.chain_kit import finish_stage
 
@@ -50,7 +49,7 @@ KERNEL = """
 import os, subprocess, sys
 from synthkit.core.stage import open_stage
 open_stage("01_topics", {"run_dir": sys.argv[1]})
-child = subprocess.Popen(["sleep", "60"], close_fds=False)
+child = subprocess.Popen(["sleep", "600"], close_fds=False)
 print(os.getpid(), child.pid, flush=True)
 child.wait()
 """
@@ -82,7 +81,7 @@ def process(code: str, *args: str, **more: object) -> "Iterator[subprocess.Popen
         assert child.stdout and child.stdout.readline().split()[:1] == ["in"], child.communicate()[1]
         yield child
     finally:
-        child.communicate("\n", timeout=30)
+        child.communicate("\n", timeout=300)
 
 
 def is_free(run: Path) -> bool:
@@ -137,13 +136,13 @@ def test_a_complete_stage_opens_while_another_process_works(run: Path) -> None:
 
 
 def test_a_killed_holder_leaves_the_lock_free_whatever_it_started(run: Path) -> None:
-    inside = ("import os, subprocess; child = subprocess.Popen(['sleep', '60'], close_fds=False); "
-              "forked = os.fork()\n    if not forked:\n        import time; time.sleep(60); os._exit(0)\n"
+    inside = ("import os, subprocess; child = subprocess.Popen(['sleep', '600'], close_fds=False); "
+              "forked = os.fork()\n    if not forked:\n        import time; time.sleep(600); os._exit(0)\n"
               "    Path(sys.argv[1], 'pids').write_text(f'{child.pid} {forked}')")
     with process(HOLD.format(inside=inside), str(run)) as other:
         assert not is_free(run)
         other.send_signal(signal.SIGKILL)
-        other.wait(30)
+        other.wait(300)
         pids = [int(pid) for pid in (run / "pids").read_text().split()]
         try:
             assert all(Path(f"/proc/{pid}").exists() for pid in pids) and is_free(run)
@@ -154,7 +153,7 @@ def test_a_killed_holder_leaves_the_lock_free_whatever_it_started(run: Path) -> 
 
 def ask(run: Path, **more: object) -> str:
     """What a process of its own finds: whether the lock is free for it."""
-    done = subprocess.run([sys.executable, "-c", ASK, str(run)], capture_output=True, text=True, timeout=60, **more)
+    done = subprocess.run([sys.executable, "-c", ASK, str(run)], capture_output=True, text=True, timeout=300, **more)
     return done.stdout.strip() or done.stderr
 
 
@@ -164,17 +163,17 @@ def test_within_a_process_it_is_counted(run: Path) -> None:
     def work() -> None:
         with hold_run(run, "a thread"):
             inside.set()
-            go.wait(60)
+            go.wait(300)
 
     thread = threading.Thread(target=work)
     with hold_run(run, "outside"):
         with hold_run(run, "inside"):
             thread.start()
-            assert inside.wait(10)
+            assert inside.wait(300)
         assert is_held(run)
     assert is_held(run) and ask(run) == "taken", "the thread is still inside"
     go.set()
-    thread.join(10)
+    thread.join(300)
     assert not is_held(run) and ask(run) == "free"
 
 
@@ -186,7 +185,7 @@ def test_a_kernel_holds_the_lock_on_when_its_runner_is_killed(run: Path) -> None
             assert (run / "01_topics" / "opened.json").exists(), "the kernel works under the runner's lock"
             assert ask(run) == "taken"
             parent.send_signal(signal.SIGKILL)
-            parent.wait(30)
+            parent.wait(300)
             with pytest.raises(StageError, match=rf"pid {kernel}: its notebook's kernel"):
                 with hold_run(run, "too early"):
                     pass
@@ -199,11 +198,12 @@ def test_a_kernel_holds_the_lock_on_when_its_runner_is_killed(run: Path) -> None
 
 def wait_for_end(pid: int) -> None:
     """Until a process that is no child of this one has closed all it had open."""
-    watched = psutil.Process(pid)
-    for _ in range(200):
-        if not watched.is_running() or watched.status() == psutil.STATUS_ZOMBIE:
-            return
-        time.sleep(0.05)
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    assert select.select([watched], [], [], 300)[0]
+    os.close(watched)
 
 
 def test_a_variable_that_lies_is_not_believed(run: Path, tmp_path: Path) -> None:

@@ -143,10 +143,11 @@ def test_one_prompt_that_is_moderated_is_no_fault_of_the_key(tmp_path: Path) -> 
 def test_a_reply_that_does_not_arrive_is_charged_in_full(
         tmp_path: Path, delivery: Any, prices: dict[str, Any]) -> None:
     with serve_chat(Turn(delivery=delivery), **prices) as service:
-        client = open_client(service, tmp_path, timeout_s=0.2)
+        waits = delivery in ("late", "drip")
+        client = open_client(service, tmp_path, timeout_s=2 if waits else 300)
         error = chat(client)
     assert isinstance(error, TransientEndpointError) and error.retryable
-    assert ("within 0.2 s" in error.cause) == (delivery in ("late", "drip"))
+    assert ("within 2 s" in error.cause) == waits
     assert service.produced == 1
     charges = stage_charges(tmp_path, STAGE)
     assert list(charges) == ["presumed"] and charges["presumed"]["requests"] == 1
@@ -198,7 +199,7 @@ def test_a_wait_ends_with_the_map_that_it_is_part_of(tmp_path: Path, monkeypatch
         def work(item: str) -> None:
             if item == "waits":
                 client.chat(HELLO)
-            assert waiting.wait(30)
+            assert waiting.wait(300)
             raise BudgetError("enough")
 
         with pytest.raises(BudgetError, match="enough"):
@@ -220,7 +221,7 @@ def test_the_cap_holds_in_the_services_own_bill_where_replies_are_late(tmp_path:
     late = random.Random(7)
     fates = ["late" if late.random() < 0.3 else "whole" for _ in range(1000)]
     with serve_chat(lambda number, request: Turn(delivery=fates[number]), **PRICES) as service:
-        client = open_client(service, tmp_path, timeout_s=0.2, budget_usd=2.5, max_retries=1)
+        client = open_client(service, tmp_path, timeout_s=2, budget_usd=2.5, max_retries=1)
         with ThreadPoolExecutor(8) as pool:
             errors = [error for error in pool.map(lambda sample: chat(client, sample), range(400)) if error]
     assert any(isinstance(error, BudgetError) for error in errors)
@@ -238,16 +239,16 @@ def test_near_the_cap_requests_take_their_turn(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(ledgers, "pause", lambda seconds: (waiting.set(), threading.Event().wait(0.01)))
 
     def answer(number: int, request: dict[str, Any]) -> Turn:
-        assert go.wait(30)
+        assert go.wait(300)
         return Turn()
 
     with serve_chat(answer, **PRICES) as service, ThreadPoolExecutor(2) as pool:
         client = open_client(service, tmp_path, budget_usd=0.2)
         assert 0.1 < price_hello(client) < 0.2
         chats = [pool.submit(chat, client, sample) for sample in range(2)]
-        assert waiting.wait(30) and len(service.requests) <= 1
+        assert waiting.wait(300) and len(service.requests) <= 1
         go.set()
-        assert [ended.result(30) for ended in chats] == [None, None]
+        assert [ended.result(300) for ended in chats] == [None, None]
     assert stage_usage(tmp_path, STAGE)[1] == pytest.approx(service.bill) and service.bill <= 0.2
 
 

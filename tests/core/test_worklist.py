@@ -161,7 +161,7 @@ def test_rows_are_in_the_order_of_the_items_whoever_finished_first(stage: Stage)
 
     def slow_first(context: None, item: str) -> Kept:
         if item == "a":
-            gate.wait(10)
+            gate.wait(300)
         if item == "e":
             gate.set()
         return Kept(id=item, value=0)
@@ -196,7 +196,7 @@ def work(context, item):
     if both.wait() == 0:
         print("under way", flush=True)
     try:
-        pause(60)
+        pause(600)
     except CancelledError:
         return Row(id=item)
 list_ = Worklist(stage, {Row: "rows.jsonl"}, str, lambda row: row.id, None, lambda stage: nullcontext(), work)
@@ -210,7 +210,7 @@ def test_what_finishes_after_an_interrupt_is_recorded(tmp_path: Path, sent: sign
                                stderr=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline() == "under way\n"
     process.send_signal(sent)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert "KeyboardInterrupt" in errors
     rows = read_records(tmp_path / "01_topics" / "rows.jsonl")
     assert sorted(row["id"] for row in rows) == ["a", "b"], "what was under way, and nothing that had not begun"

@@ -53,11 +53,11 @@ def test_an_mlgym_export_runs_as_mlgym_runs_it(run: Path, tmp_path: Path) -> Non
         shutil.copytree(root / dataset["data_path"], workspace / "data")
         assert (root / config["sample_submission"]).is_file()
         script = workspace / config["baseline_paths"][0]
-        subprocess.run([sys.executable, str(script)], cwd=workspace, env=PLAIN, check=True, timeout=120)
+        subprocess.run([sys.executable, str(script)], cwd=workspace, env=PLAIN, check=True, timeout=600)
         evaluate = [sys.executable, str(workspace / config["evaluation_paths"][0]), "--submission_file",
                     str(workspace / "submission.csv")]
         done = subprocess.run(evaluate, cwd=tmp_path, env=PLAIN, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=120, check=True)
+                              timeout=600, check=True)
         assert json.loads(done.stdout) == pytest.approx(config["baseline_scores"][0])
         shutil.rmtree(workspace)
 
@@ -70,7 +70,7 @@ def in_harbor(folder: Path, work: Path, logs: Path, *command: str, tests: bool =
         args += ["--ro-bind-try", path, path]
     args += ["--bind", str(work), "/workspace", "--bind", str(logs), "/logs", "--chdir", "/workspace"]
     args += ["--ro-bind", str(folder / ("tests" if tests else "solution")), "/tests" if tests else "/solution"]
-    subprocess.run([*args, *command], check=True, timeout=180, capture_output=True)
+    subprocess.run([*args, *command], check=True, timeout=600, capture_output=True)
 
 
 @pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")

@@ -79,7 +79,7 @@ def publish(run: Path, endpoint: str, token: str, *options: str) -> subprocess.C
     command = [sys.executable, "-m", "synthkit", "export", "tasks", "--run", str(run), "--to", "hub"]
     environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_TOKEN": token}
     return subprocess.run([*command, "--repo", "me/tasks", *options], env=environment, capture_output=True, text=True,
-                          timeout=120)
+                          timeout=600)
 
 
 def test_nothing_is_sent_before_it_was_shown(ci_run: Path, hub: tuple[str, dict[str, Any]]) -> None:

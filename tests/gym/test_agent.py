@@ -92,7 +92,7 @@ def test_the_agent_ends_the_episode_itself(tasks: dict[str, Task], action: str, 
 
 
 def test_an_evaluation_past_its_time_ends_the_episode(tmp_path: Path) -> None:
-    slow = make_task(tmp_path, evaluate="import time\ntime.sleep(60)\n", time_limit_s=1, submission=GOOD)
+    slow = make_task(tmp_path, evaluate="import time\ntime.sleep(600)\n", time_limit_s=1, submission=GOOD)
     trajectory, _ = play(slow, "submit")
     assert trajectory.exit_status == "EvaluationTimeout, the evaluation took longer than 1 s, (submit)"
 

@@ -54,7 +54,7 @@ def write_checkout(root: Path) -> Path:
             (root / "data" / name / path).write_text(text)
         write_yaml(root / f"configs/tasks/{name}.yaml", {
             "id": name, "name": name, "description": "Do it.\n{dataset_docs}", "task_entrypoint": kind,
-            "training_timeout": 20, "starter_code": sorted({f"data/{name}/{path.split('/')[0]}" for path in files}),
+            "training_timeout": 300, "starter_code": sorted({f"data/{name}/{path.split('/')[0]}" for path in files}),
             "evaluation_paths": ["evaluate.py"], "evaluation_read_only": True})
     house = root / "configs/tasks/regressionKaggleHousePrice.yaml"
     write_yaml(house, yaml.safe_load(house.read_text()) | {

@@ -68,7 +68,7 @@ def write_table_task(root: Path, evaluate: str = EVALUATE, **keys: object) -> Pa
                {"name": "rows", "description": "Four rows.", "data_path": "data/rows", "is_local": True})
     write_files(root / "data/rows", {"labels.csv": LABELS, "train.csv": "id,y\n9,a\n"})
     return write_task(root, {"evaluate.py": evaluate, "baseline.py": BASELINE}, **{
-        "dataset_configs": ["datasets/rows.yaml"], "training_timeout": 10, "evaluation_paths": ["evaluate.py"],
+        "dataset_configs": ["datasets/rows.yaml"], "training_timeout": 300, "evaluation_paths": ["evaluate.py"],
         "starter_code": ["data/guess/evaluate.py", "data/guess/baseline.py"], "evaluation_read_only": True,
         "baseline_paths": ["baseline.py"], "baseline_scores": [{"accuracy": 0.25}]} | keys)
 
@@ -78,7 +78,7 @@ def write_duel_task(root: Path, evaluate: str = DUEL, **keys: object) -> Path:
     files = {"evaluate.py": evaluate, "player.py": "def move(n):\n    return 1\n",
              "rival.py": "def answer(n):\n    return n % 2\n"}
     return write_task(root, files, **{
-        "id": "duel", "task_entrypoint": "PythonSubmissionTasks", "training_timeout": 10,
+        "id": "duel", "task_entrypoint": "PythonSubmissionTasks", "training_timeout": 300,
         "starter_code": [f"data/duel/{name}" for name in files], "evaluation_paths": ["evaluate.py"],
         "baseline_scores": [{"wins": 0.5}], "evaluation_read_only": True} | keys)
 

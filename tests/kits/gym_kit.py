@@ -32,7 +32,7 @@ def table(columns: str, row: str) -> str:
     return "\n".join([columns, *(row.format(i=i, y=i % 2) for i in range(20))]) + "\n"
 
 
-def make_task(root: Path, *, task_id: str = "parity", evaluate: str = EVALUATE_PY, time_limit_s: int = 20,
+def make_task(root: Path, *, task_id: str = "parity", evaluate: str = EVALUATE_PY, time_limit_s: int = 300,
               submission: str | None = None) -> Task:
     """The task of telling odd from even; with `submission` the workspace holds one from the start."""
     config, dataset = build_csv_task(task_id, "Parity", "Tell odd from even.", "Numbers.", time_limit_s=time_limit_s,

@@ -91,7 +91,7 @@ def serve_teacher(answers: dict[str, Answer]) -> Iterator[Teacher]:
             if not isinstance(answer, Raw):
                 answer = Raw(body=complete(answer if isinstance(answer, str) else json.dumps(answer)))
             if answer.silent:
-                closing.wait(30)
+                closing.wait(600)
                 self.close_connection = True
                 return
             self.send(answer)

@@ -95,18 +95,27 @@ def find_name(module: str, name: str) -> Any:
     return getattr(found, name) if hasattr(found, name) else importlib.import_module(f"{module}.{name}")
 
 
+def find_part(cells: list[Any], *texts: str) -> int:
+    """Where the one cell stands that holds all these texts."""
+    (at,) = [at for at, cell in enumerate(cells) if all(text in cell.source for text in texts)]
+    return at
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=name_of)
 def test_lesson_follows_the_plan(path: Path) -> None:
+    """Its parts come once each and in this order, whatever stands between them."""
     cells = read_cells(path)
-    assert cells[0].source.startswith(f"# {path.stem[:2]} · ") and f"**{path.stem}**" in cells[0].source
-    for part in ("**You will learn**", "**Needs**", "| profile |"):
-        assert part in cells[1].source
-    assert "parameters" in cells[2].metadata["tags"]
-    assert f'open_stage("{path.stem}", globals())' in cells[4].source
-    (exercise,) = read_tagged(path, "exercise")
-    assert exercise.id == cells[-1].id and exercise.cell_type == "code"
-    assert all(f"\n{n}. " in cells[-2].source for n in (1, 2, 3)) and "solutions/" in cells[-2].source
-    assert ".finish(stage)" in cells[-3].source
+    exercises = [at for at, cell in enumerate(cells) if "exercise" in cell.metadata.get("tags", [])]
+    (parameters,) = [at for at, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
+    places = [
+        find_part(cells, f"# {path.stem[:2]} · "), find_part(cells, "**You will learn**", "**Needs**", "| profile |"),
+        parameters, find_part(cells, f'open_stage("{path.stem}", globals())'), find_part(cells, "## The idea"),
+        find_part(cells, "## The full run"), find_part(cells, ".run(stage"), find_part(cells, ".check(stage)"),
+        find_part(cells, ".finish(stage)"), find_part(cells, "\n1. ", "\n2. ", "\n3. ", "solutions/"), *exercises,
+    ]
+    assert places[0] == 0 and places == sorted(places) and exercises
+    assert cells[0].source.startswith("# ") and f"**{path.stem}**" in cells[0].source
+    assert all(cells[at].cell_type == "code" for at in exercises)
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=name_of)

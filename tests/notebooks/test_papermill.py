@@ -29,7 +29,7 @@ def test_all_seven_notebooks_run_in_order_by_plain_papermill(tmp_path: Path) -> 
 
 def call(module: str, *args: str) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "SYNTHKIT_ATTEMPT"}
-    done = subprocess.run([sys.executable, "-m", module, *args], cwd=ROOT, capture_output=True, text=True, timeout=600,
+    done = subprocess.run([sys.executable, "-m", module, *args], cwd=ROOT, capture_output=True, text=True, timeout=1800,
                           env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

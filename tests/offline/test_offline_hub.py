@@ -126,20 +126,20 @@ def test_client_reads_trees_files_and_typed_errors(url: str, tmp_path: Path) -> 
 
 def test_ranges_heads_and_paths_outside_of_a_dataset(url: str) -> None:
     file = f"{url}/datasets/statsmodels/nile/resolve/main/README.md"
-    whole = httpx.get(file)
-    part = httpx.get(file, headers={"Range": "bytes=4-10"})
+    whole = httpx.get(file, timeout=300)
+    part = httpx.get(file, timeout=300, headers={"Range": "bytes=4-10"})
     assert (part.status_code, part.content) == (206, whole.content[4:11])
     assert part.headers["content-range"] == f"bytes 4-10/{len(whole.content)}"
-    assert httpx.get(file, headers={"Range": "bytes=999999-"}).status_code == 416
-    head = httpx.head(file)
+    assert httpx.get(file, timeout=300, headers={"Range": "bytes=999999-"}).status_code == 416
+    head = httpx.head(file, timeout=300)
     assert (head.content, head.headers["content-length"]) == (b"", str(len(whole.content)))
-    assert head.headers["x-repo-commit"] == httpx.get(f"{url}/api/datasets/statsmodels/nile").json()["sha"]
+    assert head.headers["x-repo-commit"] == httpx.get(f"{url}/api/datasets/statsmodels/nile", timeout=300).json()["sha"]
     for path in ("datasets/statsmodels/nile/resolve/main/%2e%2e/%2e%2e/index.json", "api/datasets/nile", "api", "x"):
-        assert httpx.get(f"{url}/{path}").status_code == 404
+        assert httpx.get(f"{url}/{path}", timeout=300).status_code == 404
 
 
 def test_a_burst_of_clients_is_answered(url: str) -> None:
-    with httpx.Client(base_url=url, timeout=30) as client, ThreadPoolExecutor(64) as pool:
+    with httpx.Client(base_url=url, timeout=300) as client, ThreadPoolExecutor(64) as pool:
         statuses = list(pool.map(lambda _: client.get("/api/datasets?limit=3").status_code, range(200)))
     assert statuses == [200] * 200
 
@@ -165,7 +165,7 @@ def test_an_export_is_the_same_again_and_its_commit_follows_its_content(tmp_path
 
 
 def test_exports_at_once_give_one_whole_folder(tmp_path: Path) -> None:
-    together = threading.Barrier(4, timeout=10)
+    together = threading.Barrier(4, timeout=300)
 
     def export(folder: Path) -> None:
         (folder / "part").write_text("whole")
@@ -184,10 +184,10 @@ def test_the_command_serves_both_until_its_input_closes() -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
         urls = json.loads(process.stdout.readline())
-        assert httpx.get(f"{urls['teacher']}/models").json()["data"][0]["id"] == "scripted-teacher"
-        assert httpx.get(f"{urls['hub']}/api/datasets/scikit-learn/iris").status_code == 200
+        assert httpx.get(f"{urls['teacher']}/models", timeout=300).json()["data"][0]["id"] == "scripted-teacher"
+        assert httpx.get(f"{urls['hub']}/api/datasets/scikit-learn/iris", timeout=300).status_code == 200
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(300) == 0
 
 
 def test_a_cache_that_cannot_be_written_is_named_with_a_fix(tmp_path: Path) -> None:

@@ -98,10 +98,10 @@ def run_stage(name: str, run_dir: Path, killer: Killer) -> dict[str, bytes]:
     with serve_teacher({form: watched(form) for form in forms}) as teacher:
         prepare(name, run_dir, teacher)
         killer.worker = start(name, run_dir, teacher)
-        _, errors = killer.worker.communicate(timeout=120)
+        _, errors = killer.worker.communicate(timeout=600)
         if killer.worker.returncode < 0:
             second = start(name, run_dir, teacher)
-            _, errors = second.communicate(timeout=120)
+            _, errors = second.communicate(timeout=600)
             assert second.returncode == 0, errors.decode()
         else:
             assert killer.worker.returncode == 0, errors.decode()

@@ -54,7 +54,7 @@ def kill(runner: "subprocess.Popen[bytes]", what: str) -> None:
     if what != "kernel":
         runner.kill()
         runner.wait(LIMIT_S)
-        assert psutil.wait_procs(below, timeout=60)[1] == [], "a kernel ends with its runner"
+        assert psutil.wait_procs(below, timeout=300)[1] == [], "a kernel ends with its runner"
 
 
 def is_kernel(process: psutil.Process) -> bool:

@@ -16,7 +16,7 @@ RESULTS = ("*.jsonl", "*.csv", "*.yaml", "*.py", "*.safetensors")
 
 def run_cli(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "synthkit", "run", "params/ci.yaml", "--set", f"run.run_dir={folder}", *more]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
 
 
 def hash_results(folder: Path) -> dict[str, str]:
@@ -60,11 +60,11 @@ def test_a_notebook_runs_by_plain_papermill_and_resumes_to_the_same_bytes(ci_run
     lines = (ci_run / "03_codegen" / "drafts.jsonl").read_text().splitlines(keepends=True)
     (ci_run / "03_codegen" / "drafts.jsonl").write_text("".join(lines[:2]) + lines[2][:20])
     params = tmp_path / "params.yaml"
-    params.write_text(f"run_dir: {ci_run}\ntime_limit_s: 20\n")
+    params.write_text(f"run_dir: {ci_run}\ntime_limit_s: 300\n")
     command = [sys.executable, "-m", "papermill", "notebooks/03_codegen.ipynb", str(tmp_path / "out.ipynb"),
                "-f", str(params), "-y", "resume: always", "--no-progress-bar"]
     environment = {k: v for k, v in os.environ.items() if k != "SYNTHKIT_ATTEMPT"}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
     assert "unknown parameter" not in done.stderr.lower()
     assert hash_results(ci_run / "03_codegen") == before

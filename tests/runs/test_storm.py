@@ -26,7 +26,7 @@ def run(run_dir: Path, proxy: Proxy, *more: str) -> "subprocess.CompletedProcess
             "mlgym_eval.student.base_url": proxy.url, "mlgym_eval.workers": 4, "sft.epochs": 0.1}
     options = [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
     return subprocess.run([sys.executable, "-m", "synthkit", "run", "params/ci.yaml", *options, *more], cwd=ROOT,
-                          capture_output=True, text=True, timeout=1200)
+                          capture_output=True, text=True, timeout=3600)
 
 
 def start_storm(proxy: Proxy) -> Callable[[], bool]:

@@ -129,7 +129,7 @@ def serve_chat(answer: Answer | Turn | None = None, **values: Any) -> Iterator[C
             content = json.dumps(body).encode()
             head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content)
             if delivery == "late":
-                service.closing.wait(30)
+                service.closing.wait(600)
             elif delivery == "cut":
                 self.wfile.write(head + content[:len(content) // 2])
             elif delivery == "drip":

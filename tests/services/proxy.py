@@ -39,7 +39,7 @@ class Proxy:
 def serve_proxy(reply_s: float = 0.0) -> Iterator[Proxy]:
     """A scripted teacher behind a proxy, while the block runs."""
     embedded = start_embedded()
-    client = httpx2.Client(timeout=60, limits=httpx2.Limits(max_connections=64))
+    client = httpx2.Client(timeout=300, limits=httpx2.Limits(max_connections=64))
     proxy, idle = Proxy("", reply_s=reply_s), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):

@@ -31,12 +31,12 @@ def choose_faults() -> list[tuple[str, Flaw]]:
     return list(first.values())
 
 
-def try_files(entry: Entry, files: dict[str, str], folder: Path, limit_s: int = 60) -> tuple[list[Verdict], Candidate]:
+def try_files(entry: Entry, files: dict[str, str], folder: Path, limit_s: int = 300) -> tuple[list[Verdict], Candidate]:
     lay_out(entry, files, folder)
     rows = [sum(1 for _ in (folder / f"data/{name}.csv").open()) - 1 for name in ("train", "test")]
     with open_candidate(build_proposal(entry, *rows), TaskCode(**files), folder / "data", time_limit_s=limit_s,
-                    margin=PARAMS.margin, leak=PARAMS.leak, seed=0, sandbox=SANDBOX) as trial:
-        return run_gates(trial), trial
+                    margin=PARAMS.margin, leak=PARAMS.leak, seed=0, sandbox=SANDBOX) as candidate:
+        return run_gates(candidate), candidate
 
 
 def test_the_library_holds_faults_for_every_gate_that_a_teachers_code_can_meet() -> None:
@@ -55,7 +55,7 @@ def test_a_fault_is_refused_by_its_own_gate(slug: str, flaw: Flaw, tmp_path: Pat
     files = entry.draft([flaw])
     assert flaw.is_in(files) and not flaw.is_in(entry.good_files())
     assert compare_code(TaskCode(**entry.good_files()), TaskCode(**files))
-    verdicts, _ = try_files(entry, files, tmp_path, 6 if flaw.reason == "baseline_timeout" else 60)
+    verdicts, _ = try_files(entry, files, tmp_path, 6 if flaw.reason == "baseline_timeout" else 300)
     said = verdicts[-1]
     assert (said.gate, said.reason) == (flaw.gate, flaw.reason), said
     # What the scripted teacher mends it by is in what a repair request shows.
@@ -65,9 +65,9 @@ def test_a_fault_is_refused_by_its_own_gate(slug: str, flaw: Flaw, tmp_path: Pat
 @pytest.mark.parametrize("slug", SOUND if ALL else SOUND[:2])
 def test_a_sound_task_passes_every_gate(slug: str, tmp_path: Path) -> None:
     entry = load_library()[slug]
-    verdicts, trial = try_files(entry, entry.good_files(), tmp_path)
+    verdicts, candidate = try_files(entry, entry.good_files(), tmp_path)
     assert [verdict.reason for verdict in verdicts] == [None] * len(GATES), verdicts[-1]
-    assert trial.difficulty and 0 < trial.difficulty.pass_rate <= 1 and trial.difficulty.gain > 0
+    assert candidate.difficulty and 0 < candidate.difficulty.pass_rate <= 1 and candidate.difficulty.gain > 0
 
 
 def test_a_baseline_that_no_model_beats_leaves_no_headroom(tmp_path: Path) -> None:

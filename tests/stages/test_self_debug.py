@@ -18,7 +18,8 @@ from synthkit.records import CustomMetric, Proposal, TaskCode
 from synthkit.stages.common.code_request import build_code_request
 from synthkit.stages.self_debug import stage as self_debug
 from synthkit.stages.self_debug.candidate import open_candidate
-from synthkit.stages.self_debug.gates import run_gates
+from synthkit.stages.self_debug.gates import GATES, run_gates
+from synthkit.stages.self_debug.static_checks import GateRefusal
 
 BACKEND = "bwrap" if shutil.which("bwrap") else "process"
 SANDBOX = SandboxParams(backend=BACKEND)
@@ -34,11 +35,11 @@ def iris(tmp_path_factory: pytest.TempPathFactory) -> tuple[Proposal, Path]:
     return read_records(stage.dir / "proposals.jsonl", Proposal)[0], stage.dir / "data" / "iris-species-t001"
 
 
-def try_gates(iris: tuple[Proposal, Path], margin: float = 0.02, limit_s: int = 20, **files: str) -> Any:
+def try_gates(iris: tuple[Proposal, Path], margin: float = 0.02, limit_s: int = 300, **files: str) -> Any:
     code = TaskCode(**(CODE | files))
     with open_candidate(*iris[:1], code, iris[1], time_limit_s=limit_s, margin=margin, leak=0.98, seed=0,
-                    sandbox=SANDBOX) as trial:
-        return run_gates(trial), trial.scores
+                    sandbox=SANDBOX) as candidate:
+        return run_gates(candidate), candidate.scores
 
 
 def swap(text: str, old: str, new: str) -> str:
@@ -87,11 +88,11 @@ def test_the_teacher_may_solve_what_no_generic_model_does(iris: tuple[Proposal, 
     for tries, reason in ((0, "no_headroom"), (2, "no_headroom"), (3, None)):
         asked.clear()
         code = TaskCode(**CODE | {"baseline_py": nearly})
-        with open_candidate(iris[0], code, iris[1], time_limit_s=20, margin=0.0, leak=0.999, seed=0, sandbox=SANDBOX,
-                        solve=solve, solver_attempts=tries) as trial:
-            verdicts = run_gates(trial)
+        with open_candidate(iris[0], code, iris[1], time_limit_s=300, margin=0.0, leak=0.999, seed=0, sandbox=SANDBOX,
+                        solve=solve, solver_attempts=tries) as candidate:
+            verdicts = run_gates(candidate)
         assert asked == list(range(1, tries + 1)) and verdicts[-1].reason == reason
-    assert trial.difficulty is not None and trial.difficulty.model == "teacher_3" and trial.difficulty.gain == 1
+    assert candidate.difficulty is not None and candidate.difficulty.model == "teacher_3" and candidate.difficulty.gain == 1
 
 
 def test_a_solution_of_the_teachers_is_kept_beside_the_task(tmp_path: Path) -> None:
@@ -139,7 +140,6 @@ FLAWS: list[tuple[str, str, dict[str, str], str]] = [
     ("baseline", "bad_submission", {"baseline_py": swap(BASELINE, ".to_csv(", ".head(3).to_csv(")}, "missing"),
     ("evaluate", "evaluate_failed", {"evaluate_py": swap(EVALUATE, "species_y", "kind_y")}, "KeyError"),
     ("evaluate", "evaluate_failed", {"evaluate_py": "import os\nos.kill(os.getppid(), 9)\n" + EVALUATE}, "exit code"),
-    ("evaluate", "evaluate_timeout", {"evaluate_py": "while True:\n    pass\n"}, "timed out after 1 s"),
     ("evaluate", "evaluate_output", {"evaluate_py": "print('Scoring')\n" + EVALUATE}, "Scoring"),
     ("evaluate", "wrong_metric", {"evaluate_py": swap(EVALUATE, '{"accuracy"', '{"acc"')}, "'accuracy'"),
     ("evaluate", "metric_mismatch", {"evaluate_py": swap(EVALUATE, ": accuracy_score", ": 1 - accuracy_score")}, "0"),
@@ -156,9 +156,22 @@ def test_each_gate_refuses_its_flaw_and_shows_evidence(
     iris: tuple[Proposal, Path], gate: str, reason: str, files: dict[str, str], sign: str
 ) -> None:
     margin = 0.2 if reason == "baseline_too_strong" else 0.02
-    verdicts, scores = try_gates(iris, margin, 1 if "timeout" in reason else 20, **files)
+    verdicts, scores = try_gates(iris, margin, 1 if reason == "baseline_timeout" else 300, **files)
     assert (verdicts[-1].gate, verdicts[-1].reason) == (gate, reason), verdicts[-1]
     assert sign in verdicts[-1].evidence and scores is None
+
+
+def test_an_evaluation_past_its_time_is_refused(iris: tuple[Proposal, Path]) -> None:
+    """The limit is short for the evaluation alone: a baseline that is in time has to come first."""
+    code, gates = TaskCode(**CODE | {"evaluate_py": "while True:\n    pass\n"}), dict(GATES)
+    with open_candidate(*iris[:1], code, iris[1], time_limit_s=300, margin=0.02, leak=0.98, seed=0,
+                    sandbox=SANDBOX) as candidate:
+        gates["schema"](candidate)
+        gates["baseline"](candidate)
+        candidate.time_limit_s = 1
+        with pytest.raises(GateRefusal, match="evaluate_timeout") as refused:
+            gates["evaluate"](candidate)
+    assert "timed out after 1 s" in refused.value.evidence
 
 
 def answer_code(messages: list[dict[str, str]]) -> dict[str, str]:

@@ -30,9 +30,11 @@ from synthkit.gym.sandbox.backends.launch import build_budget, build_limits, rea
 from synthkit.gym.sandbox.backends.warm import Lease
 from synthkit.gym.sandbox.folders import delete_folder, make_folder
 
-START_TIMEOUT_S = 20.0
-REPLY_GRACE_S = 5.0
-EDITOR_TIMEOUT_S = 20.0
+# A guest that is not there is known by the end of its pipe: only one that hangs is given up after these, and on a busy
+# machine no other may be. The grace is longer than what the guest takes at most to end an action.
+START_TIMEOUT_S = 120.0
+REPLY_GRACE_S = 60.0
+EDITOR_TIMEOUT_S = 60.0
 MAX_REPLY_BYTES = 16 << 20
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\x1b.?")
 # Also what turns the direction of reading, and separators that some take for the end of a line.

@@ -16,7 +16,7 @@ from synthkit.stages.self_debug.in_sandbox import RUN_EVALUATIONS
 EVALUATE = "evaluate.py"
 PLAN, RESULTS = ".runs.json", ".ran.jsonl"
 # Of an action with many runs, beside their own limits.
-GRACE_S = 10
+GRACE_S = 60
 
 
 @dataclass(frozen=True)

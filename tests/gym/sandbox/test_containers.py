@@ -101,11 +101,11 @@ def session(image: str, tmp_path: Path) -> Iterator[Sandbox]:
 
 
 def test_a_session_in_a_container(session: Sandbox, tmp_path: Path) -> None:
-    assert session.run("x=5; cd /tmp; echo $x > f", 20).exit_code == 0
-    assert session.run("echo $x; pwd; cat f", 20).output == "5\n/tmp\n5\n"
-    session.run("cd ~/workspace; touch here", 20)
-    assert session.run("(exit 3)", 20).exit_code == 3 and session.run("exit 4", 20).exit_code == 4
-    assert session.run("sleep 30", 1).timed_out and session.run("ls", 20).output == "here\n"
+    assert session.run("x=5; cd /tmp; echo $x > f", 300).exit_code == 0
+    assert session.run("echo $x; pwd; cat f", 300).output == "5\n/tmp\n5\n"
+    session.run("cd ~/workspace; touch here", 300)
+    assert session.run("(exit 3)", 300).exit_code == 3 and session.run("exit 4", 300).exit_code == 4
+    assert session.run("sleep 600", 1).timed_out and session.run("ls", 300).output == "here\n"
     session.call("create", ["a.py"])
     assert "F821" in session.call("edit", ["1:1"], "print(nothing)").output
     assert (tmp_path / "here").stat().st_uid == os.geteuid()
@@ -115,12 +115,12 @@ def test_a_session_in_a_container(session: Sandbox, tmp_path: Path) -> None:
 @pytest.mark.parametrize("attempt", ["echo > /etc/x", "mount -t tmpfs none /mnt", "echo >/dev/tcp/127.0.0.1/80",
                                      "cat /run/synthkit/../../home/*/.ssh/id", "touch /run/synthkit/x"])
 def test_what_is_not_allowed(session: Sandbox, attempt: str) -> None:
-    assert session.run(attempt, 20).exit_code not in (0, None)
+    assert session.run(attempt, 300).exit_code not in (0, None)
 
 
 def test_nothing_is_left(image: str, tmp_path: Path) -> None:
     with open_sandbox(tmp_path, SandboxParams(backend="podman", image=image)) as sandbox:
-        sandbox.run("sleep 4000 &", 20)
+        sandbox.run("sleep 4000 &", 300)
     left = subprocess.run(["podman", "ps", "--all", "--format", "json"], capture_output=True, text=True).stdout
     assert json.loads(left or "[]") == []
 
@@ -132,5 +132,5 @@ def test_an_image_that_is_not_there_is_named(image: str, tmp_path: Path) -> None
 
 
 def test_the_interpreter_of_the_host_is_not_needed(session: Sandbox) -> None:
-    assert not any(Path(folder).name in session.run("cat /proc/self/mountinfo", 20).output
+    assert not any(Path(folder).name in session.run("cat /proc/self/mountinfo", 300).output
                    for folder in find_interpreter_folders() if "venv" in folder)

@@ -18,6 +18,7 @@ from synthkit.core.params import SandboxParams
 from synthkit.gym.sandbox import Sandbox, open_sandbox
 
 PARAMS = SandboxParams(warm=False)
+HANG_S = 300
 needs_bwrap = pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap is not installed")
 
 
@@ -28,7 +29,7 @@ def confined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 
 def run(sandbox: Sandbox, command: str) -> str:
-    return sandbox.run(command, 20).output.strip()
+    return sandbox.run(command, HANG_S).output.strip()
 
 
 @needs_bwrap
@@ -68,7 +69,7 @@ def test_nothing_of_the_environment_comes_in(confined: Sandbox, monkeypatch: pyt
     "echo >/dev/tcp/127.0.0.1/80", "umount /tmp", "chown 0 .", "dmesg",
 ])
 def test_what_is_not_allowed(confined: Sandbox, attempt: str) -> None:
-    result = confined.run(attempt, 20)
+    result = confined.run(attempt, HANG_S)
     assert result.exit_code not in (0, None), result.output
 
 
@@ -95,7 +96,7 @@ def test_a_process_has_no_rights(confined: Sandbox) -> None:
 def test_memory_is_limited(tmp_path: Path) -> None:
     with open_sandbox(tmp_path, SandboxParams(warm=False, memory_mb=300, file_mb=1)) as sandbox:
         assert "MemoryError" in run(sandbox, "python -c 'bytearray(400 << 20)'")
-        assert sandbox.run("head -c 2000000 /dev/zero > /tmp/full", 20).exit_code != 0
+        assert sandbox.run("head -c 2000000 /dev/zero > /tmp/full", HANG_S).exit_code != 0
 
 
 @needs_bwrap
@@ -123,7 +124,7 @@ def test_the_bare_backend_leaves_no_process_either(tmp_path: Path) -> None:
 def start_daemons(sandbox: Sandbox, argument: str) -> None:
     """Two, and wait until they have become what they are to be."""
     sandbox.run(f"for how in setsid 'setsid nohup'; do $how sleep {argument} & done; "
-                f"until [ $(pgrep -fc 'sleep {argument}') = 2 ]; do :; done", 10)
+                f"until [ $(pgrep -fc 'sleep {argument}') = 2 ]; do :; done", HANG_S)
 
 
 def find_processes(argument: str) -> list[int]:
@@ -169,7 +170,7 @@ def test_the_kit_takes_its_sandboxes_with_it(tmp_path: Path) -> None:
                "from synthkit.gym.sandbox import open_sandbox\n"
                "sandbox = open_sandbox(pathlib.Path(sys.argv[1]), SandboxParams(warm_modules=[]))\n"
                "sandbox.start(); sandbox.cold_reason\n"
-               "sandbox.run('setsid sleep 12323 & until pgrep -f 12323; do :; done', 5)\n"
+               "sandbox.run('setsid sleep 12323 & until pgrep -f 12323; do :; done', 300)\n"
                "print('up', flush=True); input()\n")
     kit = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE,
                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT,
@@ -180,7 +181,7 @@ def test_the_kit_takes_its_sandboxes_with_it(tmp_path: Path) -> None:
     kit.kill()
     kit.communicate()
     for process in below:
-        assert select.select([process], [], [], 10)[0]
+        assert select.select([process], [], [], HANG_S)[0]
 
 
 def find_children(pid: int) -> list[int]:

@@ -36,7 +36,7 @@ from synthkit.gym.sandbox import open_sandbox
 DAEMON = "mkfifo up; setsid sh -c 'echo > up; exec sleep 4321' & read < up"
 for name in sys.argv[1:]:
     Path(name).mkdir()
-    open_sandbox(Path(name), SandboxParams(warm_modules=["json"])).__enter__().run(DAEMON, 10)
+    open_sandbox(Path(name), SandboxParams(warm_modules=["json"])).__enter__().run(DAEMON, 300)
 print("up", flush=True)
 input()
 """
@@ -147,7 +147,7 @@ def test_a_kit_that_is_killed_takes_its_processes_along_and_the_next_one_cleans_
     kit.kill()
     kit.communicate()
     for process in below:
-        assert select.select([process], [], [], 10)[0]
+        assert select.select([process], [], [], 300)[0]
     code = "from synthkit.gym.sandbox.folders import sweep_folders; sweep_folders()"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=ROOT)
     assert list(temporary.iterdir()) == []
@@ -161,7 +161,7 @@ def test_a_sweep_takes_only_what_a_dead_kit_left(tmp_path: Path, temporary: Path
         folder.mkdir()
     with open_sandbox(workspace, PARAMS) as sandbox:
         sweep_folders()
-        assert sandbox.run("python -c 'print(2)'", 20).output == "2\n"
+        assert sandbox.run("python -c 'print(2)'", 300).output == "2\n"
         assert [folder.exists() for folder in [dead, *others]] == [False, True, True, True]
 
 

@@ -15,7 +15,8 @@ from synthkit.gym.sandbox.backends.bwrap import list_names
 from synthkit.gym.sandbox.backends.launch import Guest, Session, lend_python, spawn
 from synthkit.gym.sandbox.backends.session_files import HOME, TOOLS, WORKSPACE, build_environment, write_tools
 
-STOP_TIMEOUT_S = 5.0
+# A guest that is killed leaves its programs behind.
+STOP_TIMEOUT_S = 60.0
 FIX = "look at the message above; sandbox.backend: bwrap is the default"
 
 

@@ -21,7 +21,7 @@ from synthkit.gym.sandbox.backends.session_files import compile_modules
 from synthkit.gym.sandbox.folders import make_folder
 from synthkit.gym.sandbox.in_sandbox.shim import ENVIRONMENT
 
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 5
 
 _lock = threading.Lock()

@@ -36,7 +36,8 @@ COMMAND_FD = 63
 STATUS_FD = 62
 DRAIN_BYTES = 1 << 20
 MAX_STATE_BYTES = 1 << 20
-STATE_TIMEOUT_S = 0.5
+# Only a shell that cannot answer takes so long, not a busy machine.
+STATE_TIMEOUT_S = 5.0
 LEAVE = re.compile(r"exit(?:\s+(\d{1,9}))?")
 ENDED = "(the shell ended with exit code {}; a new one was started)"
 STATE_END = b"# all of it\n"
@@ -112,7 +113,11 @@ class Shell:
         if state:
             # Line by line: bash gives up on one that sets what it keeps for itself. What it says then is dropped.
             write_all(self.commands, state + b"\0")
-            self.wait(Output(0), time.monotonic() + STATE_TIMEOUT_S)
+            if not self.wait(Output(0), time.monotonic() + STATE_TIMEOUT_S, watched=False):
+                # Late, its report would be taken for that of the next command.
+                signal_one(self.pid, signal.SIGKILL)
+                self.stop()
+                self.start()
 
     def become_bash(self, command_end: int, status_end: int, output_end: int) -> NoReturn:
         """In the fork: take the pipes and limits, and become bash. Never returns."""
@@ -181,7 +186,7 @@ class Shell:
         self.start()
         return {"output": ENDED.format(code), "exit_code": code, "timed_out": False, "limit": ""}
 
-    def wait(self, kept: Output, deadline: float) -> bytes:
+    def wait(self, kept: Output, deadline: float, watched: bool = True) -> bytes:
         """What the shell reports at the command's end; b"" at the deadline or a limit, or when the shell has ended."""
         poll = select.poll()
         for fd in (self.output, self.status, self.ended):
@@ -189,9 +194,10 @@ class Shell:
         report = b""
         while report.count(b"\0") < 2:
             now = time.monotonic()
-            if now >= deadline or (now >= self.watch.next_look and self.look(end=False)):
+            if now >= deadline or (watched and now >= self.watch.next_look and self.look(end=False)):
                 return b""
-            ready = dict(poll.poll(max(0.0, min(deadline, self.watch.next_look) - now) * 1000))
+            until = min(deadline, self.watch.next_look) if watched else deadline
+            ready = dict(poll.poll(max(0.0, until - now) * 1000))
             if self.output in ready and not self.read_output(kept):
                 poll.unregister(self.output)
             if self.status in ready:
@@ -253,11 +259,19 @@ class Shell:
             return b""
         signal_one(self.pid, signal.SIGRTMAX)
         signal_one(self.pid, signal.SIGCONT)
+        self.wake()
         state = read_until_end(source, self.ended, time.monotonic() + STATE_TIMEOUT_S)
         os.close(source)
         with contextlib.suppress(OSError):
             os.unlink(self.state_path)
         return state if state.endswith(STATE_END) else b""
+
+    def wake(self) -> None:
+        """Give the shell an empty command: where it waits for one, it looks at signals only when one has come."""
+        # It may have ended by now, or an action may have filled the pipe.
+        if select.select([], [self.commands], [], 0)[1]:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self.commands, b"\0")
 
     def replace_ended(self, kept: Output) -> dict[str, Any]:
         """A new shell in the same folder, for one that ended itself."""
@@ -297,7 +311,11 @@ def read_until_end(source: int, ended: int, deadline: float) -> bytes:
     while len(data) < MAX_STATE_BYTES and (left := deadline - time.monotonic()) > 0:
         ready = dict(poll.poll(left * 1000))
         # None can be read when nobody has opened the pipe to write yet.
-        part = os.read(source, 65536) if ready.get(source, 0) & select.POLLIN else b""
+        part = b""
+        # What was written last may have come after this look at the pipe, and before the one at the end.
+        if ready.get(source, 0) & select.POLLIN or ended in ready:
+            with contextlib.suppress(BlockingIOError):
+                part = os.read(source, 65536)
         data += part
         if ready.get(source, 0) & select.POLLHUP and not part:
             poll.unregister(source)
