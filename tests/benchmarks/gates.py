@@ -145,8 +145,8 @@ def list_scripts(proposal: Proposal, folder: Path) -> list[Script]:
             run_forked(script)
         candidate.submissions["baseline"] = (work / SUBMISSION).read_bytes()
         lay_out_evaluation(candidate)
-        place_files({str(path.relative_to(candidate.evaluation_folder)): path for path in candidate.evaluation_folder.rglob("*") if path.is_file()},
-                    laid_out)
+        source = candidate.evaluation_folder
+        place_files({str(path.relative_to(source)): path for path in source.rglob("*") if path.is_file()}, laid_out)
         scripts += [evaluate(laid_out, f"submissions/{name}.csv")
                     for name in (*candidate.submissions, "baseline", *candidate.corrupt)]
         scripts.append(evaluate(laid_out, "submissions/baseline.csv", Path("/")))

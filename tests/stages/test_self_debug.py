@@ -92,7 +92,8 @@ def test_the_teacher_may_solve_what_no_generic_model_does(iris: tuple[Proposal, 
                         solve=solve, solver_attempts=tries) as candidate:
             verdicts = run_gates(candidate)
         assert asked == list(range(1, tries + 1)) and verdicts[-1].reason == reason
-    assert candidate.difficulty is not None and candidate.difficulty.model == "teacher_3" and candidate.difficulty.gain == 1
+    assert candidate.difficulty is not None
+    assert (candidate.difficulty.model, candidate.difficulty.gain) == ("teacher_3", 1)
 
 
 def test_a_solution_of_the_teachers_is_kept_beside_the_task(tmp_path: Path) -> None:
