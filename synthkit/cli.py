@@ -11,7 +11,8 @@ from pathlib import Path
 from synthkit.core.errors import SynthkitError
 from synthkit.core.files import is_disk_full
 from synthkit.core.params import STAGES, StageParams
-from synthkit.core.profiles import find_root, load_params
+from synthkit.core.paths import find_root
+from synthkit.core.profiles import load_params
 
 INTERRUPTED = 130
 

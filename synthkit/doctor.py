@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 import httpx2
 
 from synthkit.core.chain import PACKAGES
-from synthkit.core.endpoints import EMBEDDED, cache_dir
+from synthkit.core.endpoints import EMBEDDED
 from synthkit.core.errors import ParamError, SynthkitError
 from synthkit.core.llm import check_prices
 from synthkit.core.llm.prices import is_loopback
@@ -26,7 +26,7 @@ from synthkit.core.params import (
     StudentParams,
     TeacherParams,
 )
-from synthkit.core.profiles import find_root
+from synthkit.core.paths import cache_dir, find_root
 
 Params = Mapping[str, StageParams]
 MIN_FREE_GB = 2.0

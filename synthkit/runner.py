@@ -24,9 +24,10 @@ from synthkit.core.chain import (
 from synthkit.core.errors import ParamError, StageError, SynthkitError
 from synthkit.core.files import write_text
 from synthkit.core.lock import hold_run
-from synthkit.core.notebooks import execute_notebook, last_cell
+from synthkit.core.notebooks import check_notebook, execute_notebook, last_cell
 from synthkit.core.params import STAGES, StageParams
-from synthkit.core.profiles import check_notebook, find_root, read_yaml
+from synthkit.core.paths import find_root
+from synthkit.core.profiles import read_yaml
 from synthkit.core.stage import new_attempt
 
 Params = Mapping[str, StageParams]

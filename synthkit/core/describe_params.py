@@ -16,7 +16,8 @@ from typing import get_args
 from pydantic import BaseModel
 
 from synthkit.core.params import STAGES, SpreadParams, StageParams
-from synthkit.core.profiles import SECTIONS, SHARED, find_root
+from synthkit.core.paths import find_root
+from synthkit.core.profiles import SECTIONS, SHARED
 
 WIDTH = 120
 KEY = re.compile(r"( *)(\w+):(?: |$)")

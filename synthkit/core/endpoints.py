@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 import httpx2
-from platformdirs import user_cache_path
 
 from synthkit.core.errors import EndpointError
+from synthkit.core.paths import cache_dir
 
 EMBEDDED = "embedded"
 _lock = threading.Lock()
@@ -90,13 +90,6 @@ def read_secret(name: str) -> str:
     if not (secret.isascii() and secret.isprintable()):
         raise EndpointError(f"{name} holds characters that no key has", "copy the key again and export it anew")
     return secret
-
-
-def cache_dir() -> Path:
-    """Where exported data is kept between runs: $SYNTHKIT_CACHE, else the cache folder that this system has for it."""
-    if given := os.environ.get("SYNTHKIT_CACHE"):
-        return Path(given)
-    return user_cache_path("synthkit", appauthor=False)
 
 
 @cache

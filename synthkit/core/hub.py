@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_chain, wait_fixed
 
-from synthkit.core.endpoints import EMBEDDED, cache_dir, read_secret, resolve_endpoint
+from synthkit.core.endpoints import EMBEDDED, read_secret, resolve_endpoint
 from synthkit.core.errors import EndpointError, HubError, RecordError, TransientEndpointError
 from synthkit.core.files import explain_full_disk
 from synthkit.core.params import HubParams
+from synthkit.core.paths import cache_dir
 from synthkit.core.personal_data import find_personal_data
 
 if TYPE_CHECKING:

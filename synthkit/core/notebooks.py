@@ -4,6 +4,8 @@ A kernel that dies leaves no error in its notebook, so its standard error and it
 log beside the output; the log is kept only when the notebook failed.
 """
 
+import ast
+import json
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -25,6 +27,7 @@ from synthkit.core.errors import StageError
 from synthkit.core.files import is_disk_full
 from synthkit.core.lock import lock_environment
 from synthkit.core.params import StageParams
+from synthkit.core.profiles import suggest
 from synthkit.core.stopping import ENGINE, Stop, stop_on_signals
 
 KERNEL_ENV = {
@@ -200,3 +203,37 @@ def kernel_environment(name: str, more: Mapping[str, str]) -> Iterator[None]:
         for key in added:
             os.environ.pop(key, None)
         os.environ.update(before)
+
+
+def check_notebook(path: Path, model: type[StageParams]) -> list[str]:
+    """Faults of a notebook's parameters cell, read without running it: names, and literals only."""
+    if not path.is_file():
+        return [f"{path.name}: the notebook is missing"]
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"{path.name}: not a notebook ({type(error).__name__}: {error})"]
+    if len(tagged) != 1:
+        return [f"{path.name}: {len(tagged)} cells are tagged `parameters`; papermill needs exactly one"]
+    try:
+        body = ast.parse("".join(tagged[0]["source"])).body
+    except SyntaxError as error:
+        return [f"{path.name}: line {error.lineno} of the parameters cell is not Python: {error.msg}"]
+    return check_assignments(path, body, set(model.model_fields))
+
+
+def check_assignments(path: Path, body: list[ast.stmt], fields: set[str]) -> list[str]:
+    faults, names = [], set()
+    for node in body:
+        if not isinstance(node, ast.Assign) or len(node.targets) > 1 or not isinstance(node.targets[0], ast.Name):
+            faults.append(f"{path.name}: line {node.lineno} of the parameters cell is not `name = literal`")
+            continue
+        names.add(node.targets[0].id)
+        try:
+            ast.literal_eval(node.value)
+        except ValueError:
+            faults.append(f"{path.name}: {node.targets[0].id} is derived; papermill cannot change what it is made of")
+    faults += [f"{path.name}: {n} is no parameter of this stage{suggest(n, sorted(fields))}"
+               for n in sorted(names - fields)]
+    return faults + [f"{path.name}: the parameter {n} is missing" for n in sorted(fields - names)]

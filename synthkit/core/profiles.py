@@ -5,9 +5,7 @@ sections `run`, `teacher`, `hub`, `sandbox` and `ray` are shared: they flow into
 field, and the stage's own section may override parts of them.
 """
 
-import ast
 import difflib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -49,10 +47,18 @@ def load_params(paths: Iterable[Path], sets: Iterable[str] = (), run: str | None
     return stages
 
 
-def locate(name: str) -> str:
-    """A model's name as it is, or the whole path of the folder of that name below the repository's root."""
-    folder = find_root() / Path(name).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else name
+def check_params(name: str, values: Mapping[str, Any]) -> StageParams:
+    """The stage's parameters from plain values. Raises ParamError naming every fault."""
+    model = STAGES[name]
+    chosen = {key: values[key] for key in model.model_fields if key in values}
+    faults = find_secrets(chosen)
+    try:
+        params = model.model_validate(chosen)
+        if not faults:
+            return params
+    except ValidationError as error:
+        faults += [describe_fault(name, model, fault, chosen) for fault in error.errors()]
+    raise ParamError("\n".join(faults), "correct these in the parameters cell or in params/*.yaml")
 
 
 def build_stages(values: Values) -> tuple[dict[str, StageParams], list[str]]:
@@ -71,15 +77,6 @@ def build_stages(values: Values) -> tuple[dict[str, StageParams], list[str]]:
         except ValidationError as error:
             faults += [describe_fault(section, model, fault, own) for fault in error.errors()]
     return stages, faults
-
-
-def find_root() -> Path:
-    """The repository's root: the nearest folder above that holds notebooks/ and params/, else where we are."""
-    here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
-            return folder
-    return here
 
 
 def read_yaml(path: Path) -> Values:
@@ -203,37 +200,3 @@ def is_model(kind: Any) -> bool:
 def suggest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def check_notebook(path: Path, model: type[StageParams]) -> list[str]:
-    """Faults of a notebook's parameters cell, read without running it: names, and literals only."""
-    if not path.is_file():
-        return [f"{path.name}: the notebook is missing"]
-    try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
-    except (ValueError, KeyError, TypeError) as error:
-        return [f"{path.name}: not a notebook ({type(error).__name__}: {error})"]
-    if len(tagged) != 1:
-        return [f"{path.name}: {len(tagged)} cells are tagged `parameters`; papermill needs exactly one"]
-    try:
-        body = ast.parse("".join(tagged[0]["source"])).body
-    except SyntaxError as error:
-        return [f"{path.name}: line {error.lineno} of the parameters cell is not Python: {error.msg}"]
-    return check_assignments(path, body, set(model.model_fields))
-
-
-def check_assignments(path: Path, body: list[ast.stmt], fields: set[str]) -> list[str]:
-    faults, names = [], set()
-    for node in body:
-        if not isinstance(node, ast.Assign) or len(node.targets) > 1 or not isinstance(node.targets[0], ast.Name):
-            faults.append(f"{path.name}: line {node.lineno} of the parameters cell is not `name = literal`")
-            continue
-        names.add(node.targets[0].id)
-        try:
-            ast.literal_eval(node.value)
-        except ValueError:
-            faults.append(f"{path.name}: {node.targets[0].id} is derived; papermill cannot change what it is made of")
-    faults += [f"{path.name}: {n} is no parameter of this stage{suggest(n, sorted(fields))}"
-               for n in sorted(names - fields)]
-    return faults + [f"{path.name}: the parameter {n} is missing" for n in sorted(fields - names)]

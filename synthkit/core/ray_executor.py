@@ -27,8 +27,9 @@ from synthkit.core.errors import EndpointError, NodeLost, SynthkitError, WorkerD
 from synthkit.core.executor import CancelledError, defer_interrupts, explain_stop, is_data
 from synthkit.core.files import append_line, explain_full_disk
 from synthkit.core.params import RayParams
+from synthkit.core.paths import find_root
 from synthkit.core.ray_mailbox import RemoteSender, make_portable, serve_mailbox
-from synthkit.core.stage import Stage, find_root
+from synthkit.core.stage import Stage
 
 if TYPE_CHECKING:
     from synthkit.core.worklist import Worklist

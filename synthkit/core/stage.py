@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from synthkit.core import chain
 from synthkit.core.chain import load_stage_record, read_opened
@@ -29,7 +29,8 @@ from synthkit.core.files import FORMAT, write_json
 from synthkit.core.fingerprint import compute_fingerprint
 from synthkit.core.lock import hold_run
 from synthkit.core.params import STAGES, StageParams, TeacherParams
-from synthkit.core.profiles import describe_fault, find_root, find_secrets
+from synthkit.core.paths import find_root
+from synthkit.core.profiles import check_params
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -293,20 +294,6 @@ def quiet_bars() -> None:
     """Stages show their own progress; the libraries' bars would only fill a notebook with red text."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", message="IProgress not found")
-
-
-def check_params(name: str, values: Mapping[str, Any]) -> StageParams:
-    """The stage's parameters from plain values. Raises ParamError naming every fault."""
-    model = STAGES[name]
-    chosen = {key: values[key] for key in model.model_fields if key in values}
-    faults = find_secrets(chosen)
-    try:
-        params = model.model_validate(chosen)
-        if not faults:
-            return params
-    except ValidationError as error:
-        faults += [describe_fault(name, model, fault, chosen) for fault in error.errors()]
-    raise ParamError("\n".join(faults), "correct these in the parameters cell or in params/*.yaml")
 
 
 def holds_work(folder: Path) -> bool:

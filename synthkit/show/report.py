@@ -11,9 +11,9 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from synthkit.core.chain import load_stage_record
 from synthkit.core.files import read_records, write_text
 from synthkit.core.params import STAGES
-from synthkit.core.stage import load_stage_record
 from synthkit.show import facts, plots, viewer
 from synthkit.show import scores as score_plots
 from synthkit.show.summary import build_summary, is_above_baseline, read_aup, read_scores

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from synthkit.core.chain import load_stage_record
 from synthkit.core.errors import RecordError
 from synthkit.core.files import write_json
 from synthkit.core.params import STAGES
-from synthkit.core.stage import load_stage_record
 from synthkit.gym.aup import Aup
 
 EVAL_STAGE = "07_mlgym_eval"

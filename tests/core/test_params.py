@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from kits.places import ROOT
 from pydantic import BaseModel
 
 from synthkit.core import params as models
@@ -25,7 +26,6 @@ from synthkit.core.params import STAGES
 from synthkit.core.profiles import RUN_FIELDS
 from synthkit.core.stage import open_stage
 
-ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "params" / "base.yaml"
 REMEDY = "run `python -m synthkit.core.describe_params` and commit what it writes"
 LESSONS = [ROOT / "notebooks" / f"{name}.ipynb" for name in STAGES]

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from synthkit.core import prompts
+from synthkit.core.chain import load_stage_record
 from synthkit.core.errors import ParamError, RecordError, StageError
 from synthkit.core.ledger import Ledger
 from synthkit.core.params import STAGES
-from synthkit.core.stage import Stage, find_root, load_stage_record, open_stage
+from synthkit.core.paths import find_root
+from synthkit.core.stage import Stage, open_stage
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from synthkit.core.endpoints import embedded_benchmark
 from synthkit.core.errors import HubError, StageError, TaskError
-from synthkit.core.stage import find_root
+from synthkit.core.paths import find_root
 from synthkit.gym.task import Task, list_tasks
 
 MIN_COLUMNS = 3  # Fewer equal columns make equal rows by chance.

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel
 
+from synthkit.core.chain import load_stage_record
 from synthkit.core.endpoints import check_server, embedded_benchmark
 from synthkit.core.errors import StageError
 from synthkit.core.files import read_records, write_json, write_text
 from synthkit.core.llm import Reply
 from synthkit.core.params import MlgymEvalParams, TeacherParams
-from synthkit.core.profiles import locate
+from synthkit.core.paths import find_root, locate
 from synthkit.core.progress import Progress, show_progress
-from synthkit.core.stage import Stage, find_root, load_stage_record, under_lock
+from synthkit.core.stage import Stage, under_lock
 from synthkit.core.worklist import Worklist, check_owed, count_owed, read_owed
 from synthkit.gym.aup import Aup, Interval, bootstrap_aup_difference, compute_aup
 from synthkit.gym.environment import Environment

@@ -19,7 +19,7 @@ from synthkit.core.errors import EndpointError, StageError
 from synthkit.core.files import read_records, write_records
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import TrajectoriesParams
-from synthkit.core.profiles import locate
+from synthkit.core.paths import locate
 from synthkit.core.progress import Progress, show_progress
 from synthkit.core.prompts import hash_prompts
 from synthkit.core.stage import Stage, under_lock
