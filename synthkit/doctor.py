@@ -225,7 +225,7 @@ def check_benchmark(stages: Params) -> Check:
 
 def check_clusters(stages: Params) -> list[Check]:
     """Whether the Ray cluster is there and offers what an item takes; nothing where all stages stay local."""
-    from synthkit.core.ray_executor import connect
+    from synthkit.core.ray_cluster import connect
 
     named = [params.ray for params in stages.values() if getattr(params, "executor", "local") == "ray"]
     checks = []
