@@ -24,10 +24,10 @@ from traitlets import Int, Unicode
 from traitlets.config import Config
 
 from synthkit.core.errors import StageError
+from synthkit.core.faults import suggest
 from synthkit.core.files import is_disk_full
 from synthkit.core.lock import lock_environment
 from synthkit.core.params import StageParams
-from synthkit.core.profiles import suggest
 from synthkit.core.stopping import ENGINE, Stop, stop_on_signals
 
 KERNEL_ENV = {

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from synthkit.core.errors import ParamError
+from synthkit.core.faults import name_place, suggest, write_fault
 from synthkit.core.params import STAGES, SpreadParams, StageParams
 
 Values = dict[str, Any]
@@ -156,16 +157,16 @@ def describe_fault(section: str, model: type[BaseModel], fault: Mapping[str, Any
     """One line a fault: where, what, and the nearest known name or what YAML made of the value."""
     loc = [str(part) for part in fault["loc"]]
     if not loc:
-        return f"{section}: {fault['msg'].removeprefix('Value error, ')}"
+        return write_fault(section, fault)
     shared = loc[0] in (*SHARED, *RUN_FIELDS) and not has_path(own, loc)
-    place = ".".join(["run", *loc] if shared and loc[0] in RUN_FIELDS else loc if shared else [section, *loc])
+    place = name_place(["run", *loc] if shared and loc[0] in RUN_FIELDS else loc if shared else [section, *loc])
     if fault["type"] == "extra_forbidden":
         return f"{place}: unknown parameter{suggest(loc[-1], fields_at(model, loc[:-1]))}"
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
-        return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
+        return write_fault(place, fault)
     given = fault["input"]
     hint = "; YAML reads no, off and yes as booleans, so quote it" if isinstance(given, bool) else ""
-    return f"{place}: {fault['msg']} (got {show(given)}{hint})"
+    return f"{write_fault(place, fault)} (got {show(given)}{hint})"
 
 
 def has_path(values: Any, loc: Iterable[str]) -> bool:
@@ -195,8 +196,3 @@ def fields_at(model: type[BaseModel], loc: list[str]) -> list[str]:
 
 def is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -31,6 +31,7 @@ from synthkit.core.lock import hold_run
 from synthkit.core.params import STAGES, StageParams, TeacherParams
 from synthkit.core.paths import find_root
 from synthkit.core.profiles import check_params
+from synthkit.core.text import cut_end
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Row = tuple[str, str, str]
+MAX_VALUE_CHARS = 100
 RENEWED = ("attempt", "seconds", "versions", "finished_at")  # What a second finish alone does not make a change.
 
 
@@ -337,5 +339,5 @@ def make_table(rows: list[Row]) -> "Styler":
 
 
 def compact(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 100 else text[:99] + "…"
+    """A parameter's value as JSON, short enough for a table's cell."""
+    return cut_end(json.dumps(value, ensure_ascii=False, default=str), MAX_VALUE_CHARS)
