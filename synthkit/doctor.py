@@ -22,6 +22,7 @@ from synthkit.core.params import (
     MlgymEvalParams,
     SandboxParams,
     SftParams,
+    SpreadParams,
     StageParams,
     StudentParams,
     TeacherParams,
@@ -227,9 +228,9 @@ def check_clusters(stages: Params) -> list[Check]:
     """Whether the Ray cluster is there and offers what an item takes; nothing where all stages stay local."""
     from synthkit.core.ray_cluster import connect
 
-    named = [params.ray for params in stages.values() if getattr(params, "executor", "local") == "ray"]
+    spread = [params for params in stages.values() if isinstance(params, SpreadParams) and params.executor == "ray"]
     checks = []
-    for ray in {params.model_dump_json(): params for params in named}.values():
+    for ray in {params.ray.model_dump_json(): params.ray for params in spread}.values():
         try:
             with connect(ray):
                 checks.append(Check("ray", True, True, f"a cluster at {ray.address}"))

@@ -7,7 +7,7 @@ with other results breaks the chain behind it, and nobody goes on from drafts of
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -107,10 +107,15 @@ def is_complete(name: str, params: StageParams, run_dir: Path) -> bool:
     return may_owe(params, record["requested"], record["owed"])
 
 
+def may_reuse(name: str, params: StageParams, run_dir: Path) -> bool:
+    """Whether a stage is taken as it is: it is complete, and `resume` does not ask to start anew."""
+    return params.resume != "never" and is_complete(name, params, run_dir)
+
+
 def list_pending(stages: Mapping[str, StageParams], chosen: Sequence[str], run_dir: Path) -> list[str]:
     """The chosen stages that have to be run: from the first one that is not complete on, all of them."""
     for at, name in enumerate(chosen):
-        if stages[name].resume == "never" or not is_complete(name, stages[name], run_dir):
+        if not may_reuse(name, stages[name], run_dir):
             return list(chosen[at:])
     return []
 
@@ -132,13 +137,18 @@ def list_codes(folder: Path) -> list[str]:
 
 def uses_other_code(run_dir: Path, name: str) -> bool:
     """Whether other code than today's worked on what lies in a stage's folder, finished or not."""
-    return any(code != hash_code(name) for code in list_codes(run_dir / name))
+    return holds_other_code(list_codes(run_dir / name), hash_code(name))
+
+
+def holds_other_code(codes: Iterable[str], today: str) -> bool:
+    """Whether any of the codes that worked on a folder differs from today's; none at all is no other code."""
+    return any(code != today for code in codes)
 
 
 def mark_code(run_dir: Path, name: str) -> bool:
     """Say in a finished stage's record whether other code made it. Returns whether the record has changed."""
     record = load_stage_record(run_dir, name)
-    found = record is not None and any(code != hash_code(name) for code in record["codes"])
+    found = record is not None and holds_other_code(record["codes"], hash_code(name))
     if record is None or record.get("made_by_other_code", False) == found:
         return False
     write_json(run_dir / name / RECORD, record | {"made_by_other_code": found})

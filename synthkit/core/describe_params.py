@@ -48,7 +48,7 @@ def describe_key(path: tuple[str, ...]) -> str:
         return describe_field(find_stage(section), section)
     model = find_sections()[section]
     if not names:
-        return " ".join((StageParams if section == "run" else model).__doc__.split())
+        return " ".join(((StageParams if section == "run" else model).__doc__ or "").split())
     for name in names[:-1]:
         model = find_model(model, name)
     return describe_field(model, names[-1])

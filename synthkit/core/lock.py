@@ -59,12 +59,6 @@ def hold_run(run_dir: Path, what: str) -> Iterator[int]:
                 os.close(held.fd)
 
 
-def is_held(run_dir: Path) -> bool:
-    """Whether this process holds the run's lock."""
-    with _guard:
-        return run_dir.resolve() in _held
-
-
 def take_lock(run_dir: Path, what: str) -> int:
     """The run's lock for this process. Raises StageError when it is taken, or when the folder cannot be locked."""
     path = run_dir / LOCK_FILE

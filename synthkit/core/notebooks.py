@@ -42,7 +42,7 @@ EXIT_MARK = "kernel exit status "
 AGAIN = "then run the same command again"
 
 
-class WatchedKernel(AsyncKernelManager):
+class WatchedKernel(AsyncKernelManager):  # type: ignore[misc]  # taken as a library without types
     """A kernel whose standard error goes to `log_path`, followed by its exit status when it dies by itself."""
 
     log_path = Unicode().tag(config=True)
@@ -74,7 +74,7 @@ class WatchedKernel(AsyncKernelManager):
         await super().shutdown_kernel(now=now, restart=restart)
 
     async def _async_is_alive(self) -> bool:  # the kernel's client asks by this name, nbclient by the one below
-        alive = await super()._async_is_alive()
+        alive = bool(await super()._async_is_alive())
         if not alive and not self.settled and self.provisioner:
             self.settled = True
             with open(self.log_path, "a", encoding="utf-8") as log:

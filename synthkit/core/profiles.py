@@ -86,12 +86,13 @@ def read_yaml(path: Path) -> Values:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
         raise ParamError(f"there is no {path}", f"did you mean {path.parent / near[0]}?" if near else "check the path")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
+        content: Any = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamError(f"{path} is not YAML: {' '.join(str(error).split())}", "correct the line it names") from error
     if not isinstance(content or {}, dict):
         raise ParamError(f"{path} holds no sections", "write `section:` and its parameters below")
-    return content or {}
+    values: Values = content or {}
+    return values
 
 
 class UniqueKeys(yaml.SafeLoader):
@@ -113,10 +114,12 @@ def parse_set(text: str) -> Values:
     if not equals or len(keys) < 2:
         raise ParamError(f"--set {text!r} is not section.key=value", "for example --set trajectories.per_task=8")
     try:
-        layer: Any = yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ParamError(f"--set {name.strip()}: {value!r} is not YAML", "quote it, or correct its brackets") from error
-    for key in reversed(keys):
+    *sections, last = keys
+    layer: Values = {last: parsed}
+    for key in reversed(sections):
         layer = {key: layer}
     return layer
 

@@ -87,7 +87,7 @@ class Stage:
     @property
     def made_by_other_code(self) -> bool:
         """Whether other code than today's made what lies in the folder, or some of it."""
-        return any(code != self.code for code in self.codes)
+        return chain.holds_other_code(self.codes, self.code)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -212,7 +212,7 @@ def under_lock(function: Callable[Concatenate[Stage, P], R]) -> Callable[Concate
     """For a function whose first argument is a Stage and that writes in its folder: it holds the run's lock."""
 
     @wraps(function)
-    def locked(stage: Stage, *args: P.args, **named: P.kwargs) -> R:
+    def locked(stage: Stage, /, *args: P.args, **named: P.kwargs) -> R:
         with stage.hold():
             return function(stage, *args, **named)
 
@@ -234,7 +234,7 @@ def open_stage(name: str, values: Mapping[str, Any]) -> Stage:
         compute_fingerprint(name, params, below), resumed=False, finished=False, started=time.time(),
         made_from=below, code=hash_code(name),
     )
-    if params.resume != "never" and chain.is_complete(name, params, run_dir):
+    if chain.may_reuse(name, params, run_dir):
         look_at(stage)
     else:
         begin(stage)
@@ -331,9 +331,9 @@ def make_table(rows: list[Row]) -> "Styler":
     import pandas as pd
 
     left = {"text-align": "left", "vertical-align": "top"}
-    heads = [{"selector": "th", "props": [("text-align", "left")]}]
     table = pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).style.format(escape="html").hide()
-    table = table.set_properties(**left).set_table_styles(heads)
+    table = table.set_properties(None, **left)
+    table = table.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
     narrow = {"min-width": "13em", "max-width": "26em", "overflow-wrap": "anywhere"}
     return table.set_properties(subset=["value"], **narrow)
 

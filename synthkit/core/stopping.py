@@ -92,7 +92,7 @@ def stop_on_signals() -> Iterator[Stop]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-class StoppableClient(PapermillNotebookClient):
+class StoppableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
     """A notebook's client that begins no cell after a stop was asked for, and says which kernel has to hear of it."""
 
     stop: Stop
@@ -120,7 +120,7 @@ class StoppableClient(PapermillNotebookClient):
             raise
 
 
-class StoppableEngine(NBClientEngine):
+class StoppableEngine(NBClientEngine):  # type: ignore[misc]
     """Papermill's own engine with that client; `stop` is given to `papermill.execute_notebook`."""
 
     @classmethod
