@@ -5,7 +5,6 @@ id that the stage writes into its `stage.json` last of all, and nothing else cou
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +26,7 @@ from synthkit.core.files import write_text
 from synthkit.core.lock import hold_run
 from synthkit.core.notebooks import check_notebook, execute_notebook, last_cell
 from synthkit.core.params import STAGES, StageParams
-from synthkit.core.paths import find_root
+from synthkit.core.paths import find_root, show_path
 from synthkit.core.profiles import read_yaml
 from synthkit.core.stage import new_attempt
 from synthkit.show.terminal import format_results, format_stage
@@ -35,7 +34,7 @@ from synthkit.show.terminal import format_results, format_stage
 Params = Mapping[str, StageParams]
 
 
-def run_pipeline(stages: Params, chosen: list[str], out: TextIO, remake: bool = False) -> int:
+def run_pipeline(stages: Params, chosen: list[str], out: TextIO, remake: bool) -> int:
     """Execute the chosen stages; 0 when all are complete. Raises SynthkitError naming stage, cause and fix.
 
     `remake`: the first of them that other code has worked on, and all stages after it, are moved aside and made again.
@@ -95,7 +94,7 @@ def run_stage(name: str, params: StageParams, root: Path, run_dir: Path, lock: i
     record = load_stage_record(run_dir, name)
     if record is None or record["attempt"] != attempt:
         raise StageError(f"{name} ended in cell {last_cell(output)} without its completion record",
-                         f"look at that cell of {os.path.relpath(output)}, then run again")
+                         f"look at that cell of {show_path(output)}, then run again")
     say(out, format_stage(record, f"{time.monotonic() - started:.0f} s"))
     return True
 
@@ -144,4 +143,4 @@ def finish_run(run_dir: Path, out: TextIO, changed: bool) -> None:
         write_summary(run_dir)
         write_report(run_dir)
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
-    say(out, f"{format_results(summary)}\nreport: {os.path.relpath(report)}\n")
+    say(out, f"{format_results(summary)}\nreport: {show_path(report)}\n")

@@ -5,7 +5,6 @@ with other results breaks the chain behind it, and nobody goes on from drafts of
 """
 
 import json
-import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +17,7 @@ from synthkit.core.errors import StageError
 from synthkit.core.files import FORMAT, write_json
 from synthkit.core.fingerprint import compute_fingerprint, hash_content, hash_parts
 from synthkit.core.params import STAGES, StageParams
+from synthkit.core.paths import show_path
 
 Record = dict[str, Any]
 RECORD, OPENED = "stage.json", "opened.json"
@@ -52,7 +52,7 @@ def load_stage_record(run_dir: Path, name: str) -> Record | None:
     if (found := record.get("format", 1)) != FORMAT:
         age = "a newer" if isinstance(found, int) and found > FORMAT else "an older"
         raise StageError(f"{path} was made by {age} version of the kit (format {found}, this one reads {FORMAT})",
-                         f"move {os.path.relpath(run_dir)} away, or start a new run: --run NAME")
+                         f"move {show_path(run_dir)} away, or start a new run: --run NAME")
     if missing := KEYS - record.keys():
         raise StageError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}",
                          "delete it and run the stage again")
@@ -60,6 +60,7 @@ def load_stage_record(run_dir: Path, name: str) -> Record | None:
 
 
 def previous_stage(name: str) -> str | None:
+    """The stage whose results a stage starts from; None for the first one."""
     names = list(STAGES)
     return names[names.index(name) - 1] if names.index(name) else None
 

@@ -45,6 +45,7 @@ def resolve_endpoint(kind: Literal["teacher", "hub"], url: str) -> str:
 
 
 def start_embedded() -> Embedded:
+    """A new child process with both embedded services; it ends with this one. Raises EndpointError."""
     # A session of its own: an interrupt meant for a notebook's kernel must not end the services that it calls.
     process = subprocess.Popen(
         [sys.executable, "-m", "synthkit.offline"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -64,6 +65,7 @@ def start_embedded() -> Embedded:
 
 
 def stop_embedded(process: "subprocess.Popen[str]") -> None:
+    """Ask the services to end by closing their input, and kill them after five seconds."""
     if process.stdin:
         process.stdin.close()
     try:

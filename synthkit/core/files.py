@@ -57,6 +57,9 @@ def read_records(path: Path, model: type[M] | None = None) -> list[Any]:
 
 
 def parse_row(path: Path, n: int, line: bytes, model: type[M] | None) -> Any:
+    """Line `n` of a file as a record of the model, or as a dict where none is given.
+
+    Raises RecordError for a line that is none, or whose format is another one."""
     fix = f"mend or delete line {n} of {path}; the work it stood for is then done again"
     try:
         row = json.loads(line.decode("utf-8"))

@@ -111,13 +111,9 @@ class Ledger:
         (held,) = db.execute("SELECT COALESCE(SUM(usd), 0) FROM charges WHERE open").fetchone()
         return total - held, held
 
-    def settle(self, request: int, tokens_in: int, tokens_out: int, usd: float, estimated: bool,
-               kind: Kind | None = None) -> None:
-        """Replace a reservation by what the request cost. `estimated`: the endpoint gave no usage to believe.
-
-        `kind` is `paid` where it cost something and `free` otherwise, unless it is given.
-        """
-        values = (usd, tokens_in, tokens_out, int(estimated), kind or ("paid" if usd > 0 else "free"), request)
+    def settle(self, request: int, tokens_in: int, tokens_out: int, usd: float, estimated: bool, kind: Kind) -> None:
+        """Replace a reservation by what the request cost. `estimated`: the endpoint gave no usage to believe."""
+        values = (usd, tokens_in, tokens_out, int(estimated), kind, request)
         with self.transaction() as db:
             db.execute("UPDATE charges SET open = 0, usd = ?, tokens_in = ?, tokens_out = ?, estimated = ?, kind = ? "
                        "WHERE id = ?", values)

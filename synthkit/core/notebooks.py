@@ -1,4 +1,4 @@
-"""One notebook in one kernel: executed through papermill, and when it fails, why.
+"""One notebook in one kernel: its parameters cell checked, executed through papermill, and when it fails, why.
 
 A kernel that dies leaves no error in its notebook, so its standard error and its exit status go to a
 log beside the output; the log is kept only when the notebook failed.
@@ -28,6 +28,7 @@ from synthkit.core.faults import suggest
 from synthkit.core.files import is_disk_full
 from synthkit.core.lock import lock_environment
 from synthkit.core.params import StageParams
+from synthkit.core.paths import show_path
 from synthkit.core.stopping import ENGINE, Stop, stop_on_signals
 
 KERNEL_ENV = {
@@ -50,6 +51,7 @@ class WatchedKernel(AsyncKernelManager):  # type: ignore[misc]  # taken as a lib
     settled = False  # its end was asked for, or has been noted
 
     async def start_kernel(self, **kwargs: Any) -> None:
+        """Start it with its standard error in the log and the run's lock open in it."""
         with open(self.log_path, "ab") as log:
             await super().start_kernel(stderr=log, pass_fds=(self.lock_fd,), **kwargs)
 
@@ -70,6 +72,7 @@ class WatchedKernel(AsyncKernelManager):  # type: ignore[misc]  # taken as a lib
         return process if process is not None and process.poll() is None else None
 
     async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        """End it on request; such an end is not noted in the log as a death."""
         self.settled = True
         await super().shutdown_kernel(now=now, restart=restart)
 
@@ -85,9 +88,11 @@ class WatchedKernel(AsyncKernelManager):  # type: ignore[misc]  # taken as a lib
 
 
 def execute_notebook(source: Path, output: Path, params: StageParams, root: Path, attempt: str, lock: int) -> None:
-    """Run `source` without its exercises into `output`, under the run's `lock`. Raises StageError with cause and fix.
+    """Run `source` without its exercises into `output`. Raises StageError with cause and fix.
 
-    SIGINT and SIGTERM let the kernel end what is under way, then KeyboardInterrupt is raised (synthkit/stopping.py).
+    `root` is the working folder, `attempt` the id that the stage's record has to bear, `lock` the descriptor of the
+    run's lock, which the kernel inherits. SIGINT and SIGTERM let the kernel end what is under way; then
+    KeyboardInterrupt is raised (core/stopping.py).
     """
     with stop_on_signals() as stop:
         try:
@@ -100,6 +105,7 @@ def execute_notebook(source: Path, output: Path, params: StageParams, root: Path
 
 def execute_stoppable(source: Path, output: Path, params: StageParams, root: Path, attempt: str, lock: int,
                       stop: Stop) -> None:
+    """As `execute_notebook`, under a `stop` that is in force; an interrupt may surface as any of its errors."""
     name, log, stripped = source.stem, output.with_suffix(".log"), output.with_suffix(".input.ipynb")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -161,12 +167,14 @@ def read_status(log: Path) -> int | None:
 
 
 def explain_os(name: str, error: OSError) -> StageError:
+    """A fault of the file system around a notebook's run as cause and fix."""
     if is_disk_full(error):
         return full_disk(name)
     return StageError(f"{name}: {error}", "check that the run's folder can be written")
 
 
 def full_disk(name: str) -> StageError:
+    """What to raise when no space was left while a stage ran."""
     return StageError(f"{name}: the disk is full", f"free some space, {AGAIN}; everything recorded so far is kept")
 
 
@@ -177,10 +185,6 @@ def last_cell(output: Path) -> int:
     cells = nbformat.read(output, as_version=4).cells
     begun = [k for k, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("start_time")]
     return max(begun, default=0)
-
-
-def show_path(path: Path) -> str:
-    return os.path.relpath(path)
 
 
 def strip_exercises(source: Path, target: Path) -> None:
@@ -224,6 +228,7 @@ def check_notebook(path: Path, model: type[StageParams]) -> list[str]:
 
 
 def check_assignments(path: Path, body: list[ast.stmt], fields: set[str]) -> list[str]:
+    """Faults of a parameters cell that parses: not `name = literal`, an unknown name, a parameter that is missing."""
     faults, names = [], set()
     for node in body:
         if not isinstance(node, ast.Assign) or len(node.targets) > 1 or not isinstance(node.targets[0], ast.Name):

@@ -26,3 +26,8 @@ def cache_dir() -> Path:
     if given := os.environ.get("SYNTHKIT_CACHE"):
         return Path(given)
     return user_cache_path("synthkit", appauthor=False)
+
+
+def show_path(path: Path) -> str:
+    """A path as a person at the prompt would write it, relative to the working folder."""
+    return os.path.relpath(path)

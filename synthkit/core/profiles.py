@@ -99,6 +99,7 @@ class UniqueKeys(yaml.SafeLoader):
     """YAML in which a key that stands twice is a fault: else the first one would be lost without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping as PyYAML reads it. Raises ConstructorError, with its line, for a key that stands twice."""
         seen: set[str] = set()
         for key, _ in node.value:
             if str(key.value) in seen:
@@ -134,6 +135,7 @@ def merge(below: Values, above: Mapping[str, Any]) -> Values:
 
 
 def find_section_faults(values: Values) -> list[str]:
+    """Faults that no model sees: unknown sections, sections that hold no parameters, unknown names in `run`."""
     known = ["run", *SHARED, *SECTIONS]
     faults = [f"{key}: unknown section{suggest(str(key), known)}" for key in values if key not in known]
     faults += [f"{key}: holds no parameters, only {show(values[key])}" for key in known
@@ -198,4 +200,5 @@ def fields_at(model: type[BaseModel], loc: list[str]) -> list[str]:
 
 
 def is_model(kind: Any) -> bool:
+    """Whether a part of an annotation is a model with fields of its own."""
     return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -75,6 +75,7 @@ class Stage:
 
     @property
     def seed(self) -> int:
+        """The run's seed, which every random choice of the stage follows from."""
         return self.params.seed
 
     def open_chat(self, teacher: TeacherParams, weights: str = "") -> "ChatClient":
@@ -132,10 +133,13 @@ class Stage:
 
     def finish(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any] | None = None,
                *, owed: Mapping[str, int] | None = None) -> dict[str, Any]:
-        """Write the completion record, last and atomically; a second one is written anew, from what is there now.
+        """Write the completion record, last and atomically, and return it.
 
-        When nothing else has changed, only the attempt is. Raises StageError when the counts do not add up, and when
-        more is owed than the parameters allow: owed work is not finished work.
+        Each item that was asked for is kept, refused or owed: requested = kept + refused + owed. `lost` counts the
+        refused ones by reason, `owed` the owed ones. A second call writes the record anew from what is there now; where
+        all of it is as before, but for times and versions, the old record stays and only takes this attempt's id.
+        Raises StageError when the counts do not add up, and when more is owed than the parameters allow: owed work is
+        not finished work.
         """
         due = {reason: count for reason, count in sorted((owed or {}).items()) if count}
         self.check_counts(requested, kept, lost, due)
@@ -168,6 +172,7 @@ class Stage:
 
     def make_record(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any],
                     owed: int) -> dict[str, Any]:
+        """The completion record as it would be written now, with what the ledger says of tokens and USD."""
         from synthkit.core.ledger import stage_charges, stage_usage
 
         tokens, usd = stage_usage(self.run_dir, self.name)
@@ -299,14 +304,17 @@ def quiet_bars() -> None:
 
 
 def holds_work(folder: Path) -> bool:
+    """Whether there is anything in a stage's folder."""
     return folder.is_dir() and any(folder.iterdir())
 
 
 def newest_change(folder: Path) -> float:
+    """When anything directly in a folder was last written, in seconds of the system's clock."""
     return max(path.stat().st_mtime for path in folder.iterdir())
 
 
 def new_attempt() -> str:
+    """The id of one attempt to run a stage: the time in UTC, and four characters that tell two of a second apart."""
     return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
 
 

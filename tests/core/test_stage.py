@@ -50,8 +50,8 @@ def test_a_stage_is_fresh_then_resumed_then_finished(run: Path) -> None:
 def test_the_record_says_what_happened_and_an_unchanged_second_finish_renews_only_the_attempt(
         run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger(run, 1.0)
-    ledger.settle(ledger.reserve("01_topics", 0.5), 100, 20, 0.25, estimated=False)
-    ledger.settle(ledger.reserve("02_datasets", 0.5), 1, 1, 0.1, estimated=False)
+    ledger.settle(ledger.reserve("01_topics", 0.5), 100, 20, 0.25, estimated=False, kind="paid")
+    ledger.settle(ledger.reserve("02_datasets", 0.5), 1, 1, 0.1, estimated=False, kind="paid")
     monkeypatch.setenv("SYNTHKIT_ATTEMPT", "first")
     stage = open_topics(run)
     assert load_stage_record(run, "01_topics") is None
