@@ -77,7 +77,7 @@ def list_local(root: Path, path: Path) -> set[str]:
     """Modules that a file finds without a package: in a sandbox those beside it, in tests every one of the tests."""
     if path.is_relative_to(root / "tests"):
         return {other.stem for other in (root / "tests").rglob("*") if other.suffix == ".py" or other.is_dir()}
-    return {other.stem for other in path.parent.glob("*.py")} if path.parent.name == "inside" else set()
+    return {other.stem for other in path.parent.glob("*.py")} if path.parent.name == "in_sandbox" else set()
 
 
 def list_declared(*extras: str) -> set[str]:
@@ -132,7 +132,7 @@ def test_an_import_is_found_wherever_it_stands(tmp_path: Path) -> None:
     """Inside a function, in a notebook's cell and beside a module of its own name; task code is left out."""
     sources = {
         "synthkit/stages/datasets.py": "def load():\n    import datasets, os\n    from PIL.Image import open\n",
-        "synthkit/gym/inside/guest.py": "import program\n", "synthkit/gym/inside/program.py": "from . import guest\n",
+        "synthkit/gym/in_sandbox/guest.py": "import program\n", "synthkit/gym/in_sandbox/program.py": "from . import guest\n",
         "synthkit/offline/library/a/baseline.py": "import xgboost\n",
         "notebooks/1.ipynb": json.dumps({"cells": [{"cell_type": "code", "source": ["import yaml\n", "x = 1"]},
                                                    {"cell_type": "markdown", "source": ["import nothing"]}]}),
