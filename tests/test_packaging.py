@@ -132,7 +132,8 @@ def test_an_import_is_found_wherever_it_stands(tmp_path: Path) -> None:
     """Inside a function, in a notebook's cell and beside a module of its own name; task code is left out."""
     sources = {
         "synthkit/stages/datasets.py": "def load():\n    import datasets, os\n    from PIL.Image import open\n",
-        "synthkit/gym/in_sandbox/guest.py": "import program\n", "synthkit/gym/in_sandbox/program.py": "from . import guest\n",
+        "synthkit/gym/in_sandbox/guest.py": "import program\n",
+        "synthkit/gym/in_sandbox/program.py": "from . import guest\n",
         "synthkit/offline/library/a/baseline.py": "import xgboost\n",
         "notebooks/1.ipynb": json.dumps({"cells": [{"cell_type": "code", "source": ["import yaml\n", "x = 1"]},
                                                    {"cell_type": "markdown", "source": ["import nothing"]}]}),
