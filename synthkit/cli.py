@@ -11,7 +11,8 @@ from pathlib import Path
 from synthkit.core.errors import SynthkitError
 from synthkit.core.files import is_disk_full
 from synthkit.core.params import STAGES, StageParams
-from synthkit.core.profiles import find_root, load_params
+from synthkit.core.paths import find_root
+from synthkit.core.profiles import load_params
 
 INTERRUPTED = 130
 
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets `command`, the function that runs it."""
     parser = argparse.ArgumentParser(prog="synthkit", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("run", help="execute the notebooks of a profile, one after the other")
@@ -65,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
+    """`synthkit export`: its own arguments are those of synthkit/export/command.py."""
     from synthkit.export.command import add_arguments
 
     add_arguments(parser)
@@ -72,11 +75,13 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def command_export(args: argparse.Namespace) -> int:
+    """Write what was asked for, and say where it is."""
     sys.stdout.write(args.export(args))
     return 0
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
+    """`synthkit bench env` and its arguments."""
     env = parser.add_subparsers(required=True, metavar="what").add_parser(
         "env", help="times of the environment, beside those of a fresh process for each command")
     env.add_argument("--n", type=int, default=200, help="measurements a figure; medians are shown")
@@ -86,6 +91,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
 
 
 def command_bench_env(args: argparse.Namespace) -> int:
+    """Measure the environment on this machine and write the figures as a table or as JSON."""
     from synthkit.core.params import SandboxParams
     from synthkit.gym.bench import bench_environment, format_figures
 
@@ -95,6 +101,7 @@ def command_bench_env(args: argparse.Namespace) -> int:
 
 
 def add_gym(parser: argparse.ArgumentParser) -> None:
+    """`synthkit gym run` and its arguments."""
     run = parser.add_subparsers(required=True, metavar="command").add_parser(
         "run", help="execute a list of actions in a task's environment: a recorded run, played again")
     run.add_argument("--mlgym-root", type=Path, required=True, metavar="DIR",
@@ -116,6 +123,9 @@ def add_gym(parser: argparse.ArgumentParser) -> None:
 
 
 def command_gym_run(args: argparse.Namespace) -> int:
+    """Play a list of actions in a task's environment and write what came of each.
+
+    Raises SynthkitError for a backend and an image that do not go together, and what the environment raises."""
     from synthkit.core.params import SandboxParams
     from synthkit.gym.task import Task
     from synthkit.gym.trajectory.replay import format_replay, read_actions, replay_actions
@@ -131,6 +141,7 @@ def command_gym_run(args: argparse.Namespace) -> int:
 
 
 def command_run(args: argparse.Namespace) -> int:
+    """Run the chosen stages, or show their plan, or write their parameters; returns the exit status."""
     from synthkit.runner import run_pipeline, write_flat
 
     if args.only and (args.first or args.last):
@@ -152,6 +163,9 @@ def command_run(args: argparse.Namespace) -> int:
 
 
 def load_profile(profile: Path, sets: Sequence[str] = (), run: str | None = None) -> dict[str, StageParams]:
+    """The parameters of every stage: params/base.yaml, the profile, then `--set`.
+
+    Raises SynthkitError outside a repository, ParamError for faults."""
     base = find_root() / "params" / "base.yaml"
     if not base.is_file():
         raise SynthkitError(f"{Path.cwd()} is not in a synthkit repository",
@@ -160,6 +174,7 @@ def load_profile(profile: Path, sets: Sequence[str] = (), run: str | None = None
 
 
 def command_doctor(args: argparse.Namespace) -> int:
+    """Write what was found; 1 when something is missing that the profile needs."""
     from synthkit.doctor import examine, format_checks
 
     checks = examine(load_profile(args.params))
@@ -168,6 +183,7 @@ def command_doctor(args: argparse.Namespace) -> int:
 
 
 def command_report(args: argparse.Namespace) -> int:
+    """Write summary.json and report.html of a run anew, from what its stages left."""
     from synthkit.core.lock import hold_run
     from synthkit.show.report import write_report
     from synthkit.show.summary import write_summary
@@ -191,6 +207,7 @@ def choose_stages(first: str | None, last: str | None) -> list[str]:
 
 
 def find_stage(text: str) -> str:
+    """A stage by its name, its number or its name without the number. Raises SynthkitError."""
     for name in STAGES:
         if text in (name, name[:2], name[3:]) or text.zfill(2) == name[:2]:
             return name

@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 import httpx2
 
 from synthkit.core.chain import PACKAGES
-from synthkit.core.endpoints import EMBEDDED, cache_dir
+from synthkit.core.endpoints import EMBEDDED
 from synthkit.core.errors import ParamError, SynthkitError
 from synthkit.core.llm import check_prices
 from synthkit.core.llm.prices import is_loopback
@@ -22,11 +22,12 @@ from synthkit.core.params import (
     MlgymEvalParams,
     SandboxParams,
     SftParams,
+    SpreadParams,
     StageParams,
     StudentParams,
     TeacherParams,
 )
-from synthkit.core.profiles import find_root
+from synthkit.core.paths import cache_dir, find_root
 
 Params = Mapping[str, StageParams]
 MIN_FREE_GB = 2.0
@@ -64,16 +65,19 @@ def find_blockers(stages: Params, pending: list[str]) -> list[Check]:
 
 
 def check_python() -> Check:
+    """Whether this Python is new enough."""
     return Check("python", sys.version_info >= (3, 11), True, sys.version.split()[0], "install Python 3.11 or newer")
 
 
 def check_packages() -> Check:
+    """Whether the libraries are installed that results may depend on."""
     missing = [name for name in PACKAGES if not is_installed(name)]
     detail = f"not installed: {', '.join(missing)}" if missing else f"{len(PACKAGES)} of {len(PACKAGES)} installed"
     return Check("packages", not missing, True, detail, "install requirements.lock, as `make pipeline` does")
 
 
 def is_installed(name: str) -> bool:
+    """Whether a distribution of this name is there; nothing is imported."""
     try:
         version(name)
     except PackageNotFoundError:
@@ -89,6 +93,7 @@ def check_sandboxes(stages: Params) -> list[Check]:
 
 
 def try_sandbox(params: SandboxParams, needed: bool) -> Check:
+    """Whether a command runs in a new sandbox of this kind; it starts cold, for warmth is not in question."""
     from synthkit.gym.sandbox import list_uncovered, open_sandbox
 
     name = f"sandbox {params.backend}"
@@ -104,11 +109,13 @@ def try_sandbox(params: SandboxParams, needed: bool) -> Check:
 
 
 def check_engines() -> list[Check]:
+    """Which container engines are on the path; no profile of the kit needs one by itself."""
     return [Check(name, shutil.which(name) is not None, False, shutil.which(name) or "not found",
                   "not needed: bwrap is the default") for name in ("docker", "podman")]
 
 
 def check_disk() -> Check:
+    """Whether there is room for a small run where the repository lies; a GB is 10^9 bytes."""
     free = shutil.disk_usage(find_root()).free / 1e9
     return Check("disk", free >= MIN_FREE_GB, True, f"{free:.0f} GB free", f"free {MIN_FREE_GB:.0f} GB")
 
@@ -184,6 +191,7 @@ def check_price(name: str, params: TeacherParams | StudentParams) -> list[Check]
 
 
 def is_url(text: str) -> bool:
+    """Whether a text is an HTTP address with a host."""
     try:
         url = urlparse(text)
         return url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
@@ -200,6 +208,7 @@ def list_models(answer: httpx2.Response) -> list[str]:
 
 
 def check_hub(stages: Params) -> Check:
+    """Whether the Hub answers; the token is looked for, not tried."""
     hubs = [p.hub for p in stages.values() if hasattr(p, "hub")]
     if not hubs or hubs[0].endpoint == EMBEDDED:
         return Check("hub", True, bool(hubs), f"embedded: real datasets, exported to {short(cache_dir())}")
@@ -226,11 +235,11 @@ def check_benchmark(stages: Params) -> Check:
 
 def check_clusters(stages: Params) -> list[Check]:
     """Whether the Ray cluster is there and offers what an item takes; nothing where all stages stay local."""
-    from synthkit.core.ray_executor import connect
+    from synthkit.core.ray_cluster import connect
 
-    named = [params.ray for params in stages.values() if getattr(params, "executor", "local") == "ray"]
+    spread = [params for params in stages.values() if isinstance(params, SpreadParams) and params.executor == "ray"]
     checks = []
-    for ray in {params.model_dump_json(): params for params in named}.values():
+    for ray in {params.ray.model_dump_json(): params.ray for params in spread}.values():
         try:
             with connect(ray):
                 checks.append(Check("ray", True, True, f"a cluster at {ray.address}"))
@@ -256,6 +265,7 @@ def get_url(url: str, headers: Mapping[str, str]) -> httpx2.Response | str:
 
 
 def short(path: Path) -> str:
+    """A path with ~ for the home folder."""
     home = Path.home()
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 

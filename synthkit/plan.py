@@ -57,6 +57,7 @@ class Cost:
     gpu_hours: float = 0.0
 
     def usd(self, teacher: TeacherParams | None) -> float:
+        """USD at the teacher's list price; a stage without a teacher pays nothing."""
         if teacher is None:
             return 0.0
         return price_tokens(teacher, self.tokens_in, self.tokens_out)
@@ -101,6 +102,7 @@ def plan_datasets(topics: int) -> Cost:
 
 
 def repeat(items: int, requests_each: float, tokens_in: int, tokens_out: int) -> Cost:
+    """The cost of a stage that asks a number of equal requests for each item; tokens are those of one request."""
     requests = round(items * requests_each)
     return Cost(items, requests, requests * tokens_in, requests * tokens_out)
 
@@ -113,6 +115,7 @@ def plan_episodes(episodes: int, max_steps: int) -> Cost:
 
 
 def plan_training(rows: int, params: SftParams) -> Cost:
+    """GPU hours by the rate of the model's size; of a small model from scratch they are not counted."""
     if params.from_scratch is not None:
         return Cost(rows)
     rate = next((r for size, r in TRAIN_TOKENS_S.items() if size in str(params.model)), TRAIN_TOKENS_S["8B"])

@@ -4,35 +4,37 @@ Neither papermill's exit nor a notebook's metadata proves that a stage finished,
 id that the stage writes into its `stage.json` last of all, and nothing else counts.
 """
 
-import os
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import yaml
 
 from synthkit.core.chain import (
     archive_stage,
     find_break,
-    is_complete,
     list_pending,
     load_stage_record,
     mark_code,
+    may_reuse,
     uses_other_code,
 )
 from synthkit.core.errors import ParamError, StageError, SynthkitError
 from synthkit.core.files import write_text
 from synthkit.core.lock import hold_run
-from synthkit.core.notebooks import execute_notebook, last_cell
+from synthkit.core.notebooks import check_notebook, execute_notebook, last_cell
 from synthkit.core.params import STAGES, StageParams
-from synthkit.core.profiles import check_notebook, find_root, read_yaml
+from synthkit.core.paths import find_root, show_path
+from synthkit.core.profiles import read_yaml
 from synthkit.core.stage import new_attempt
+from synthkit.show.terminal import format_results, format_stage
 
 Params = Mapping[str, StageParams]
 
 
-def run_pipeline(stages: Params, chosen: list[str], out: TextIO, remake: bool = False) -> int:
+def run_pipeline(stages: Params, chosen: list[str], out: TextIO, remake: bool) -> int:
     """Execute the chosen stages; 0 when all are complete. Raises SynthkitError naming stage, cause and fix.
 
     `remake`: the first of them that other code has worked on, and all stages after it, are moved aside and made again.
@@ -78,23 +80,22 @@ def check_before(stages: Params, chosen: list[str], remade: list[str], root: Pat
 
 def run_stage(name: str, params: StageParams, root: Path, run_dir: Path, lock: int, out: TextIO) -> bool:
     """Execute one notebook, unless its stage is complete already. Returns whether anything has changed."""
-    if params.resume != "never" and is_complete(name, params, run_dir):
+    if may_reuse(name, params, run_dir):
         marked = mark_code(run_dir, name)
-        record = load_stage_record(run_dir, name) or {}
-        how = "complete already" + (" (made by other code)" if record.get("made_by_other_code") else "")
-        say_stage(out, name, record, how)
+        done = load_stage_record(run_dir, name) or {}
+        how = "complete already" + (" (made by other code)" if done.get("made_by_other_code") else "")
+        say(out, format_stage(done, how))
         return marked
     check_served(name, params)
     attempt, started = new_attempt(), time.monotonic()
-    out.write(f"{name:<16} running …" + ("\r" if out.isatty() else "\n"))
-    out.flush()
+    say(out, f"{name:<16} running …" + ("\r" if out.isatty() else "\n"))
     output = run_dir / "notebooks" / f"{name}.{attempt}.ipynb"
     execute_notebook(root / "notebooks" / f"{name}.ipynb", output, params, root, attempt, lock)
     record = load_stage_record(run_dir, name)
     if record is None or record["attempt"] != attempt:
         raise StageError(f"{name} ended in cell {last_cell(output)} without its completion record",
-                         f"look at that cell of {os.path.relpath(output)}, then run again")
-    say_stage(out, name, record, f"{time.monotonic() - started:.0f} s")
+                         f"look at that cell of {show_path(output)}, then run again")
+    say(out, format_stage(record, f"{time.monotonic() - started:.0f} s"))
     return True
 
 
@@ -126,10 +127,9 @@ def write_flat(stages: Params, chosen: list[str], folder: Path) -> list[Path]:
     return written
 
 
-def say_stage(out: TextIO, name: str, record: Mapping[str, Any], how: str) -> None:
-    lost = ", ".join(f"{reason} {n}" for reason, n in record.get("lost", {}).items())
-    more = (f"   lost: {lost}" if lost else "") + (f"   owed: {record['owed']}" if record.get("owed") else "")
-    out.write(f"{name:<16} {record['kept']:>5} of {record['requested']:<5} {how}{more}\n")
+def say(out: TextIO, text: str) -> None:
+    """Write and show it at once, also where `out` is a pipe."""
+    out.write(text)
     out.flush()
 
 
@@ -142,24 +142,5 @@ def finish_run(run_dir: Path, out: TextIO, changed: bool) -> None:
     if changed or not report.exists():
         write_summary(run_dir)
         write_report(run_dir)
-    out.write(format_results(yaml.safe_load((run_dir / "summary.json").read_text())))
-    out.write(f"\nreport: {os.path.relpath(report)}\n")
-
-
-def format_results(summary: Mapping[str, Any]) -> str:
-    """The final table: what each stage kept and cost, then what each model reached."""
-    lines = [f"\n{'stage':<16}{'requested':>10}{'kept':>7}{'seconds':>9}{'tokens':>12}{'USD':>9}"]
-    for row in summary["stages"]:
-        lines.append(f"{row['name']:<16}{row['requested']:>10}{row['kept']:>7}{row['seconds']:>9.1f}"
-                     f"{row['tokens']:>12,}{row['usd']:>9.2f}")
-    if summary["models"]:
-        lines.append(f"\n{'model':<16}{'valid':>7}{'tasks above baseline':>22}{'AUP last':>10}{'AUP best':>10}")
-    for row in summary["models"]:
-        above = f"{row['tasks_above_baseline']} of {row['tasks']}"
-        lines.append(f"{row['name']:<16}{row['valid_submission_rate']:>7.0%}{above:>22}"
-                     f"{row['aup_last']:>10.3f}{row['aup_best']:>10.3f}")
-    if gap := summary.get("aup_difference"):
-        lines.append(f"\nAUP of {gap['models'][0]} minus {gap['models'][1]}: {gap['value']:.3f} "
-                     f"(95 % interval {gap['low']:.3f} to {gap['high']:.3f}, max tau {summary['max_tau']:.1f})")
-    return "\n".join(lines) + "\n"
-
+    summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    say(out, f"{format_results(summary)}\nreport: {show_path(report)}\n")

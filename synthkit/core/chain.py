@@ -5,9 +5,8 @@ with other results breaks the chain behind it, and nobody goes on from drafts of
 """
 
 import json
-import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from synthkit.core.errors import StageError
 from synthkit.core.files import FORMAT, write_json
 from synthkit.core.fingerprint import compute_fingerprint, hash_content, hash_parts
 from synthkit.core.params import STAGES, StageParams
+from synthkit.core.paths import show_path
 
 Record = dict[str, Any]
 RECORD, OPENED = "stage.json", "opened.json"
@@ -52,7 +52,7 @@ def load_stage_record(run_dir: Path, name: str) -> Record | None:
     if (found := record.get("format", 1)) != FORMAT:
         age = "a newer" if isinstance(found, int) and found > FORMAT else "an older"
         raise StageError(f"{path} was made by {age} version of the kit (format {found}, this one reads {FORMAT})",
-                         f"move {os.path.relpath(run_dir)} away, or start a new run: --run NAME")
+                         f"move {show_path(run_dir)} away, or start a new run: --run NAME")
     if missing := KEYS - record.keys():
         raise StageError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}",
                          "delete it and run the stage again")
@@ -60,6 +60,7 @@ def load_stage_record(run_dir: Path, name: str) -> Record | None:
 
 
 def previous_stage(name: str) -> str | None:
+    """The stage whose results a stage starts from; None for the first one."""
     names = list(STAGES)
     return names[names.index(name) - 1] if names.index(name) else None
 
@@ -107,10 +108,15 @@ def is_complete(name: str, params: StageParams, run_dir: Path) -> bool:
     return may_owe(params, record["requested"], record["owed"])
 
 
+def may_reuse(name: str, params: StageParams, run_dir: Path) -> bool:
+    """Whether a stage is taken as it is: it is complete, and `resume` does not ask to start anew."""
+    return params.resume != "never" and is_complete(name, params, run_dir)
+
+
 def list_pending(stages: Mapping[str, StageParams], chosen: Sequence[str], run_dir: Path) -> list[str]:
     """The chosen stages that have to be run: from the first one that is not complete on, all of them."""
     for at, name in enumerate(chosen):
-        if stages[name].resume == "never" or not is_complete(name, stages[name], run_dir):
+        if not may_reuse(name, stages[name], run_dir):
             return list(chosen[at:])
     return []
 
@@ -132,13 +138,18 @@ def list_codes(folder: Path) -> list[str]:
 
 def uses_other_code(run_dir: Path, name: str) -> bool:
     """Whether other code than today's worked on what lies in a stage's folder, finished or not."""
-    return any(code != hash_code(name) for code in list_codes(run_dir / name))
+    return holds_other_code(list_codes(run_dir / name), hash_code(name))
+
+
+def holds_other_code(codes: Iterable[str], today: str) -> bool:
+    """Whether any of the codes that worked on a folder differs from today's; none at all is no other code."""
+    return any(code != today for code in codes)
 
 
 def mark_code(run_dir: Path, name: str) -> bool:
     """Say in a finished stage's record whether other code made it. Returns whether the record has changed."""
     record = load_stage_record(run_dir, name)
-    found = record is not None and any(code != hash_code(name) for code in record["codes"])
+    found = record is not None and holds_other_code(record["codes"], hash_code(name))
     if record is None or record.get("made_by_other_code", False) == found:
         return False
     write_json(run_dir / name / RECORD, record | {"made_by_other_code": found})

@@ -76,6 +76,7 @@ def find_named(path: Path, there: Iterable[str]) -> set[str]:
 
 
 def runs_in_sandbox(place: str) -> bool:
+    """Whether a module, by its place in the package, is copied into a sandbox rather than imported."""
     return f"/{IN_SANDBOX}/" in place
 
 
@@ -126,12 +127,14 @@ class Code:
 
 
 def read_code(path: Path) -> Code:
+    """What a Python file says, read again only when its size or its time has changed."""
     state = path.stat()
     return read_version(path, state.st_size, state.st_mtime_ns)
 
 
 @cache
 def read_version(path: Path, size: int, mtime_ns: int) -> Code:
+    """The file as it is now; `size` and `mtime_ns` only tell this version from others in the cache."""
     return Code(path.read_bytes())
 
 
@@ -145,5 +148,6 @@ def list_imports(node: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a body begins with a text that nobody uses, which the hash leaves out."""
     return bool(node.body) and isinstance(first := node.body[0], ast.Expr) and isinstance(first.value, ast.Constant) \
         and isinstance(first.value.value, str)

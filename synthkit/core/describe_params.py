@@ -16,7 +16,8 @@ from typing import get_args
 from pydantic import BaseModel
 
 from synthkit.core.params import STAGES, SpreadParams, StageParams
-from synthkit.core.profiles import SECTIONS, SHARED, find_root
+from synthkit.core.paths import find_root
+from synthkit.core.profiles import SECTIONS, SHARED
 
 WIDTH = 120
 KEY = re.compile(r"( *)(\w+):(?: |$)")
@@ -47,13 +48,14 @@ def describe_key(path: tuple[str, ...]) -> str:
         return describe_field(find_stage(section), section)
     model = find_sections()[section]
     if not names:
-        return " ".join((StageParams if section == "run" else model).__doc__.split())
+        return " ".join(((StageParams if section == "run" else model).__doc__ or "").split())
     for name in names[:-1]:
         model = find_model(model, name)
     return describe_field(model, names[-1])
 
 
 def describe_field(model: type[BaseModel], name: str) -> str:
+    """The whole description of a field; empty where it has none."""
     return model.model_fields[name].description or ""
 
 
@@ -105,11 +107,15 @@ def list_parameters(source: str) -> Iterator[tuple[str, int]]:
 
 
 def write_base(root: Path) -> None:
+    """Write the comments of params/base.yaml anew, in place."""
     path = root / "params" / "base.yaml"
     path.write_text(write_yaml_comments(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def write_notebook(path: Path, model: type[BaseModel]) -> None:
+    """Write the comments of a notebook's parameters cell anew, in place.
+
+    Raises StopIteration for a notebook without such a cell."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     cell = next(cell for cell in notebook["cells"] if "parameters" in cell["metadata"].get("tags", []))
     cell["source"] = write_cell_comments("".join(cell["source"]), model).splitlines(keepends=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 import httpx2
-from platformdirs import user_cache_path
 
 from synthkit.core.errors import EndpointError
+from synthkit.core.paths import cache_dir
 
 EMBEDDED = "embedded"
 _lock = threading.Lock()
@@ -45,6 +45,7 @@ def resolve_endpoint(kind: Literal["teacher", "hub"], url: str) -> str:
 
 
 def start_embedded() -> Embedded:
+    """A new child process with both embedded services; it ends with this one. Raises EndpointError."""
     # A session of its own: an interrupt meant for a notebook's kernel must not end the services that it calls.
     process = subprocess.Popen(
         [sys.executable, "-m", "synthkit.offline"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -64,6 +65,7 @@ def start_embedded() -> Embedded:
 
 
 def stop_embedded(process: "subprocess.Popen[str]") -> None:
+    """Ask the services to end by closing their input, and kill them after five seconds."""
     if process.stdin:
         process.stdin.close()
     try:
@@ -90,13 +92,6 @@ def read_secret(name: str) -> str:
     if not (secret.isascii() and secret.isprintable()):
         raise EndpointError(f"{name} holds characters that no key has", "copy the key again and export it anew")
     return secret
-
-
-def cache_dir() -> Path:
-    """Where exported data is kept between runs: $SYNTHKIT_CACHE, else the cache folder that this system has for it."""
-    if given := os.environ.get("SYNTHKIT_CACHE"):
-        return Path(given)
-    return user_cache_path("synthkit", appauthor=False)
 
 
 @cache

@@ -111,8 +111,8 @@ class BudgetError(SynthkitError):
 class HubError(SynthkitError):
     """A dataset is refused; `reason` is the typed reason that the funnel counts."""
 
-    def __init__(self, reason: str, cause: str, fix: str = ""):
-        super().__init__(cause, fix)
+    def __init__(self, reason: str, cause: str):
+        super().__init__(cause)
         self.reason = reason
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, overload
 from pydantic import BaseModel, ValidationError
 
 from synthkit.core.errors import DiskFullError, RecordError
+from synthkit.core.faults import write_faults
 
 M = TypeVar("M", bound=BaseModel)
 FORMAT = 2  # Of all that a run leaves; 1 (before outcomes were kept, refused or owed) had no number.
@@ -56,6 +57,9 @@ def read_records(path: Path, model: type[M] | None = None) -> list[Any]:
 
 
 def parse_row(path: Path, n: int, line: bytes, model: type[M] | None) -> Any:
+    """Line `n` of a file as a record of the model, or as a dict where none is given.
+
+    Raises RecordError for a line that is none, or whose format is another one."""
     fix = f"mend or delete line {n} of {path}; the work it stood for is then done again"
     try:
         row = json.loads(line.decode("utf-8"))
@@ -69,9 +73,7 @@ def parse_row(path: Path, n: int, line: bytes, model: type[M] | None) -> Any:
     try:
         return model.model_validate(row)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise RecordError(f"{path}:{n}: not a {model.__name__}: {where}: {fault['msg']}", fix) from error
+        raise RecordError(f"{path}:{n}: not a {model.__name__}: {write_faults(error, most=1)}", fix) from error
 
 
 def check_format(path: Path, found: Any) -> None:

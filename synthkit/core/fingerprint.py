@@ -19,7 +19,7 @@ from synthkit.core.code_hash import hash_syntax
 from synthkit.core.endpoints import EMBEDDED
 from synthkit.core.files import FORMAT
 from synthkit.core.params import StageParams
-from synthkit.core.profiles import find_root
+from synthkit.core.paths import find_root
 from synthkit.core.prompts import hash_prompts
 
 PROMPTS_OF: dict[str, tuple[str, ...]] = {

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 import psutil
 
@@ -39,6 +39,14 @@ SAME_START_S = 2.0
 POLL_S = 0.1
 # Longer than any request with all that it may wait for: what is still open then was left behind.
 STUCK_S = 1800.0
+
+
+class Charge(TypedDict):
+    """Requests of one kind together: how many, their tokens in and out, and USD at the list price."""
+
+    requests: int
+    tokens: int
+    usd: float
 
 
 class Ledger:
@@ -103,13 +111,9 @@ class Ledger:
         (held,) = db.execute("SELECT COALESCE(SUM(usd), 0) FROM charges WHERE open").fetchone()
         return total - held, held
 
-    def settle(self, request: int, tokens_in: int, tokens_out: int, usd: float, estimated: bool,
-               kind: Kind | None = None) -> None:
-        """Replace a reservation by what the request cost. `estimated`: the endpoint gave no usage to believe.
-
-        `kind` is `paid` where it cost something and `free` otherwise, unless it is given.
-        """
-        values = (usd, tokens_in, tokens_out, int(estimated), kind or ("paid" if usd > 0 else "free"), request)
+    def settle(self, request: int, tokens_in: int, tokens_out: int, usd: float, estimated: bool, kind: Kind) -> None:
+        """Replace a reservation by what the request cost. `estimated`: the endpoint gave no usage to believe."""
+        values = (usd, tokens_in, tokens_out, int(estimated), kind, request)
         with self.transaction() as db:
             db.execute("UPDATE charges SET open = 0, usd = ?, tokens_in = ?, tokens_out = ?, estimated = ?, kind = ? "
                        "WHERE id = ?", values)
@@ -136,7 +140,7 @@ def stage_usage(run_dir: Path, stage: str) -> tuple[int, float]:
     return sum(charge["tokens"] for charge in charges), round(sum(charge["usd"] for charge in charges), 6)
 
 
-def stage_charges(run_dir: Path, stage: str) -> dict[str, dict]:
+def stage_charges(run_dir: Path, stage: str) -> dict[str, Charge]:
     """What a stage was charged, by kind: {"paid": {"requests": 3, "tokens": 900, "usd": 0.02}, ...}.
 
     Kinds: `paid`, `free` (an endpoint without a price), `cached` and `presumed`; a kind without a request is left

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from synthkit.core.errors import StageError
+from synthkit.core.paths import show_path
 
 LOCK_FILE = ".lock"
 INHERITED = "SYNTHKIT_LOCK"  # '<file descriptor>:<run folder>', set for a kernel by the process that started it
@@ -59,12 +60,6 @@ def hold_run(run_dir: Path, what: str) -> Iterator[int]:
                 os.close(held.fd)
 
 
-def is_held(run_dir: Path) -> bool:
-    """Whether this process holds the run's lock."""
-    with _guard:
-        return run_dir.resolve() in _held
-
-
 def take_lock(run_dir: Path, what: str) -> int:
     """The run's lock for this process. Raises StageError when it is taken, or when the folder cannot be locked."""
     path = run_dir / LOCK_FILE
@@ -72,7 +67,7 @@ def take_lock(run_dir: Path, what: str) -> int:
         run_dir.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise StageError(f"{show(path)} cannot be opened: {error.strerror}",
+        raise StageError(f"{show_path(path)} cannot be opened: {error.strerror}",
                          "give this run a folder that can be written") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,11 +75,11 @@ def take_lock(run_dir: Path, what: str) -> int:
         note_holder(fd, what)
     except BlockingIOError as error:
         os.close(fd)
-        raise StageError(f"another process is at work in {show(run_dir)}{describe_holder(path)}",
+        raise StageError(f"another process is at work in {show_path(run_dir)}{describe_holder(path)}",
                          "wait until it ends, or name this run: --run NAME") from error
     except OSError as error:
         os.close(fd)
-        raise StageError(f"{show(path)} cannot be locked: {error.strerror}",
+        raise StageError(f"{show_path(path)} cannot be locked: {error.strerror}",
                          "keep runs on a file system that has locks and free space") from error
     return fd
 
@@ -115,6 +110,7 @@ def lock_environment(run_dir: Path, fd: int) -> dict[str, str]:
 
 
 def note_holder(fd: int, what: str) -> None:
+    """Add this process to those that the lock's file names, so that whoever is refused learns who works there."""
     line = json.dumps({"pid": os.getpid(), "what": what}) + "\n"
     os.pwrite(fd, line.encode(), os.fstat(fd).st_size)
 
@@ -136,10 +132,6 @@ def forget_locks() -> None:
     for held in _held.values():
         os.close(held.fd)
     _held.clear()
-
-
-def show(path: Path) -> str:
-    return os.path.relpath(path)
 
 
 os.register_at_fork(after_in_child=forget_locks)

@@ -1,9 +1,11 @@
-"""One notebook in one kernel: executed through papermill, and when it fails, why.
+"""One notebook in one kernel: its parameters cell checked, executed through papermill, and when it fails, why.
 
 A kernel that dies leaves no error in its notebook, so its standard error and its exit status go to a
 log beside the output; the log is kept only when the notebook failed.
 """
 
+import ast
+import json
 import os
 import signal
 from collections.abc import Iterator, Mapping
@@ -22,9 +24,11 @@ from traitlets import Int, Unicode
 from traitlets.config import Config
 
 from synthkit.core.errors import StageError
+from synthkit.core.faults import suggest
 from synthkit.core.files import is_disk_full
 from synthkit.core.lock import lock_environment
 from synthkit.core.params import StageParams
+from synthkit.core.paths import show_path
 from synthkit.core.stopping import ENGINE, Stop, stop_on_signals
 
 KERNEL_ENV = {
@@ -40,7 +44,7 @@ START_TIMEOUT_S = 300  # Only a kernel that hangs takes so long.
 AGAIN = "then run the same command again"
 
 
-class WatchedKernel(AsyncKernelManager):
+class WatchedKernel(AsyncKernelManager):  # type: ignore[misc]  # taken as a library without types
     """A kernel whose standard error goes to `log_path`, followed by its exit status when it dies by itself."""
 
     log_path = Unicode().tag(config=True)
@@ -48,6 +52,7 @@ class WatchedKernel(AsyncKernelManager):
     settled = False  # its end was asked for, or has been noted
 
     async def start_kernel(self, **kwargs: Any) -> None:
+        """Start it with its standard error in the log and the run's lock open in it."""
         with open(self.log_path, "ab") as log:
             await super().start_kernel(stderr=log, pass_fds=(self.lock_fd,), **kwargs)
 
@@ -68,11 +73,12 @@ class WatchedKernel(AsyncKernelManager):
         return process if process is not None and process.poll() is None else None
 
     async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+        """End it on request; such an end is not noted in the log as a death."""
         self.settled = True
         await super().shutdown_kernel(now=now, restart=restart)
 
     async def _async_is_alive(self) -> bool:  # the kernel's client asks by this name, nbclient by the one below
-        alive = await super()._async_is_alive()
+        alive = bool(await super()._async_is_alive())
         if not alive and not self.settled and self.provisioner:
             self.settled = True
             with open(self.log_path, "a", encoding="utf-8") as log:
@@ -83,9 +89,11 @@ class WatchedKernel(AsyncKernelManager):
 
 
 def execute_notebook(source: Path, output: Path, params: StageParams, root: Path, attempt: str, lock: int) -> None:
-    """Run `source` without its exercises into `output`, under the run's `lock`. Raises StageError with cause and fix.
+    """Run `source` without its exercises into `output`. Raises StageError with cause and fix.
 
-    SIGINT and SIGTERM let the kernel end what is under way, then KeyboardInterrupt is raised (synthkit/stopping.py).
+    `root` is the working folder, `attempt` the id that the stage's record has to bear, `lock` the descriptor of the
+    run's lock, which the kernel inherits. SIGINT and SIGTERM let the kernel end what is under way; then
+    KeyboardInterrupt is raised (core/stopping.py).
     """
     with stop_on_signals() as stop:
         try:
@@ -98,6 +106,7 @@ def execute_notebook(source: Path, output: Path, params: StageParams, root: Path
 
 def execute_stoppable(source: Path, output: Path, params: StageParams, root: Path, attempt: str, lock: int,
                       stop: Stop) -> None:
+    """As `execute_notebook`, under a `stop` that is in force; an interrupt may surface as any of its errors."""
     name, log, stripped = source.stem, output.with_suffix(".log"), output.with_suffix(".input.ipynb")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -159,12 +168,14 @@ def read_status(log: Path) -> int | None:
 
 
 def explain_os(name: str, error: OSError) -> StageError:
+    """A fault of the file system around a notebook's run as cause and fix."""
     if is_disk_full(error):
         return full_disk(name)
     return StageError(f"{name}: {error}", "check that the run's folder can be written")
 
 
 def full_disk(name: str) -> StageError:
+    """What to raise when no space was left while a stage ran."""
     return StageError(f"{name}: the disk is full", f"free some space, {AGAIN}; everything recorded so far is kept")
 
 
@@ -175,10 +186,6 @@ def last_cell(output: Path) -> int:
     cells = nbformat.read(output, as_version=4).cells
     begun = [k for k, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("start_time")]
     return max(begun, default=0)
-
-
-def show_path(path: Path) -> str:
-    return os.path.relpath(path)
 
 
 def strip_exercises(source: Path, target: Path) -> None:
@@ -201,3 +208,38 @@ def kernel_environment(name: str, more: Mapping[str, str]) -> Iterator[None]:
         for key in added:
             os.environ.pop(key, None)
         os.environ.update(before)
+
+
+def check_notebook(path: Path, model: type[StageParams]) -> list[str]:
+    """Faults of a notebook's parameters cell, read without running it: names, and literals only."""
+    if not path.is_file():
+        return [f"{path.name}: the notebook is missing"]
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"{path.name}: not a notebook ({type(error).__name__}: {error})"]
+    if len(tagged) != 1:
+        return [f"{path.name}: {len(tagged)} cells are tagged `parameters`; papermill needs exactly one"]
+    try:
+        body = ast.parse("".join(tagged[0]["source"])).body
+    except SyntaxError as error:
+        return [f"{path.name}: line {error.lineno} of the parameters cell is not Python: {error.msg}"]
+    return check_assignments(path, body, set(model.model_fields))
+
+
+def check_assignments(path: Path, body: list[ast.stmt], fields: set[str]) -> list[str]:
+    """Faults of a parameters cell that parses: not `name = literal`, an unknown name, a parameter that is missing."""
+    faults, names = [], set()
+    for node in body:
+        if not isinstance(node, ast.Assign) or len(node.targets) > 1 or not isinstance(node.targets[0], ast.Name):
+            faults.append(f"{path.name}: line {node.lineno} of the parameters cell is not `name = literal`")
+            continue
+        names.add(node.targets[0].id)
+        try:
+            ast.literal_eval(node.value)
+        except ValueError:
+            faults.append(f"{path.name}: {node.targets[0].id} is derived; papermill cannot change what it is made of")
+    faults += [f"{path.name}: {n} is no parameter of this stage{suggest(n, sorted(fields))}"
+               for n in sorted(names - fields)]
+    return faults + [f"{path.name}: the parameter {n} is missing" for n in sorted(fields - names)]

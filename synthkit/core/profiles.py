@@ -5,9 +5,7 @@ sections `run`, `teacher`, `hub`, `sandbox` and `ray` are shared: they flow into
 field, and the stage's own section may override parts of them.
 """
 
-import ast
 import difflib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from synthkit.core.errors import ParamError
+from synthkit.core.faults import name_place, suggest, write_fault
 from synthkit.core.params import STAGES, SpreadParams, StageParams
 
 Values = dict[str, Any]
@@ -49,10 +48,18 @@ def load_params(paths: Iterable[Path], sets: Iterable[str] = (), run: str | None
     return stages
 
 
-def locate(name: str) -> str:
-    """A model's name as it is, or the whole path of the folder of that name below the repository's root."""
-    folder = find_root() / Path(name).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else name
+def check_params(name: str, values: Mapping[str, Any]) -> StageParams:
+    """The stage's parameters from plain values. Raises ParamError naming every fault."""
+    model = STAGES[name]
+    chosen = {key: values[key] for key in model.model_fields if key in values}
+    faults = find_secrets(chosen)
+    try:
+        params = model.model_validate(chosen)
+        if not faults:
+            return params
+    except ValidationError as error:
+        faults += [describe_fault(name, model, fault, chosen) for fault in error.errors()]
+    raise ParamError("\n".join(faults), "correct these in the parameters cell or in params/*.yaml")
 
 
 def build_stages(values: Values) -> tuple[dict[str, StageParams], list[str]]:
@@ -73,33 +80,26 @@ def build_stages(values: Values) -> tuple[dict[str, StageParams], list[str]]:
     return stages, faults
 
 
-def find_root() -> Path:
-    """The repository's root: the nearest folder above that holds notebooks/ and params/, else where we are."""
-    here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
-            return folder
-    return here
-
-
 def read_yaml(path: Path) -> Values:
     """One layer. Raises ParamError naming file and line."""
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
         raise ParamError(f"there is no {path}", f"did you mean {path.parent / near[0]}?" if near else "check the path")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
+        content: Any = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamError(f"{path} is not YAML: {' '.join(str(error).split())}", "correct the line it names") from error
     if not isinstance(content or {}, dict):
         raise ParamError(f"{path} holds no sections", "write `section:` and its parameters below")
-    return content or {}
+    values: Values = content or {}
+    return values
 
 
 class UniqueKeys(yaml.SafeLoader):
     """YAML in which a key that stands twice is a fault: else the first one would be lost without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping as PyYAML reads it. Raises ConstructorError, with its line, for a key that stands twice."""
         seen: set[str] = set()
         for key, _ in node.value:
             if str(key.value) in seen:
@@ -115,10 +115,12 @@ def parse_set(text: str) -> Values:
     if not equals or len(keys) < 2:
         raise ParamError(f"--set {text!r} is not section.key=value", "for example --set trajectories.per_task=8")
     try:
-        layer: Any = yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ParamError(f"--set {name.strip()}: {value!r} is not YAML", "quote it, or correct its brackets") from error
-    for key in reversed(keys):
+    *sections, last = keys
+    layer: Values = {last: parsed}
+    for key in reversed(sections):
         layer = {key: layer}
     return layer
 
@@ -133,6 +135,7 @@ def merge(below: Values, above: Mapping[str, Any]) -> Values:
 
 
 def find_section_faults(values: Values) -> list[str]:
+    """Faults that no model sees: unknown sections, sections that hold no parameters, unknown names in `run`."""
     known = ["run", *SHARED, *SECTIONS]
     faults = [f"{key}: unknown section{suggest(str(key), known)}" for key in values if key not in known]
     faults += [f"{key}: holds no parameters, only {show(values[key])}" for key in known
@@ -159,16 +162,16 @@ def describe_fault(section: str, model: type[BaseModel], fault: Mapping[str, Any
     """One line a fault: where, what, and the nearest known name or what YAML made of the value."""
     loc = [str(part) for part in fault["loc"]]
     if not loc:
-        return f"{section}: {fault['msg'].removeprefix('Value error, ')}"
+        return write_fault(section, fault)
     shared = loc[0] in (*SHARED, *RUN_FIELDS) and not has_path(own, loc)
-    place = ".".join(["run", *loc] if shared and loc[0] in RUN_FIELDS else loc if shared else [section, *loc])
+    place = name_place(["run", *loc] if shared and loc[0] in RUN_FIELDS else loc if shared else [section, *loc])
     if fault["type"] == "extra_forbidden":
         return f"{place}: unknown parameter{suggest(loc[-1], fields_at(model, loc[:-1]))}"
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
-        return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
+        return write_fault(place, fault)
     given = fault["input"]
     hint = "; YAML reads no, off and yes as booleans, so quote it" if isinstance(given, bool) else ""
-    return f"{place}: {fault['msg']} (got {show(given)}{hint})"
+    return f"{write_fault(place, fault)} (got {show(given)}{hint})"
 
 
 def has_path(values: Any, loc: Iterable[str]) -> bool:
@@ -197,43 +200,5 @@ def fields_at(model: type[BaseModel], loc: list[str]) -> list[str]:
 
 
 def is_model(kind: Any) -> bool:
+    """Whether a part of an annotation is a model with fields of its own."""
     return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def check_notebook(path: Path, model: type[StageParams]) -> list[str]:
-    """Faults of a notebook's parameters cell, read without running it: names, and literals only."""
-    if not path.is_file():
-        return [f"{path.name}: the notebook is missing"]
-    try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
-    except (ValueError, KeyError, TypeError) as error:
-        return [f"{path.name}: not a notebook ({type(error).__name__}: {error})"]
-    if len(tagged) != 1:
-        return [f"{path.name}: {len(tagged)} cells are tagged `parameters`; papermill needs exactly one"]
-    try:
-        body = ast.parse("".join(tagged[0]["source"])).body
-    except SyntaxError as error:
-        return [f"{path.name}: line {error.lineno} of the parameters cell is not Python: {error.msg}"]
-    return check_assignments(path, body, set(model.model_fields))
-
-
-def check_assignments(path: Path, body: list[ast.stmt], fields: set[str]) -> list[str]:
-    faults, names = [], set()
-    for node in body:
-        if not isinstance(node, ast.Assign) or len(node.targets) > 1 or not isinstance(node.targets[0], ast.Name):
-            faults.append(f"{path.name}: line {node.lineno} of the parameters cell is not `name = literal`")
-            continue
-        names.add(node.targets[0].id)
-        try:
-            ast.literal_eval(node.value)
-        except ValueError:
-            faults.append(f"{path.name}: {node.targets[0].id} is derived; papermill cannot change what it is made of")
-    faults += [f"{path.name}: {n} is no parameter of this stage{suggest(n, sorted(fields))}"
-               for n in sorted(names - fields)]
-    return faults + [f"{path.name}: the parameter {n} is missing" for n in sorted(fields - names)]

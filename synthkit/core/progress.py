@@ -8,8 +8,11 @@ from typing import Any, Protocol
 class Bar(Protocol):
     """A bar that is on show."""
 
-    def update(self, n: int = 1) -> Any: ...
-    def close(self) -> Any: ...
+    def update(self, n: int) -> Any:
+        """Move it on by `n` items."""
+
+    def close(self) -> Any:
+        """Leave it as it is; nothing follows."""
 
 
 Progress = Callable[..., Bar]

@@ -8,39 +8,51 @@ episode or attempt is then played again from them. Every node needs this kit, wi
 Tried on a cluster of two nodes on one machine.
 """
 
-import signal
-import socket
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from synthkit.core.code_hash import hash_code
 from synthkit.core.endpoints import EMBEDDED
 from synthkit.core.errors import EndpointError, NodeLost, SynthkitError, WorkerDied
-from synthkit.core.executor import CancelledError, defer_interrupts, explain_stop, is_data
+from synthkit.core.executor import defer_interrupts, explain_stop, is_data
 from synthkit.core.files import append_line, explain_full_disk
 from synthkit.core.params import RayParams
+from synthkit.core.paths import find_root
+from synthkit.core.ray_cluster import check_resources, connect
 from synthkit.core.ray_mailbox import RemoteSender, make_portable, serve_mailbox
-from synthkit.core.stage import Stage, find_root
+from synthkit.core.stage import Stage
 
-if TYPE_CHECKING:
-    from synthkit.core.worklist import Worklist
-
+Item = TypeVar("Item")
+Context = TypeVar("Context")
 LOOK_S = 1.0  # How long the driver waits before it looks whether it is to stop.
-CONNECT_S = 5.0
 RETRIES = 3  # On other nodes, when one leaves.
 Files = dict[str, bytes]
 
 
-def map_on_ray(work: "Worklist[Any, Any]", items: Sequence[Any],
-               workers: int) -> Iterator[tuple[Any, BaseModel | Exception]]:
+@dataclass(frozen=True)
+class RemoteWork(Generic[Item, Context]):
+    """What a cluster has to know of a worklist: `open`, `work` and `inputs` are those of core.worklist.Worklist.
+
+    `ray` names the cluster and what it reserves for each item.
+    """
+
+    stage: Stage
+    ray: RayParams
+    open: Callable[[Stage], AbstractContextManager[Context]]
+    work: Callable[[Context, Item], BaseModel]
+    inputs: Callable[[Stage, Item], Sequence[Path]]
+
+
+def map_on_ray(work: RemoteWork[Item, Any], items: Sequence[Item],
+               workers: int) -> Iterator[tuple[Item, BaseModel | Exception]]:
     """Yield (item, result) as they finish, at most `workers` at a time; stops and interrupts as `map_items` does.
 
     Raises EndpointError, before anything is asked, when there is no cluster or none of its nodes offers what an item
@@ -50,7 +62,7 @@ def map_on_ray(work: "Worklist[Any, Any]", items: Sequence[Any],
 
     stage, stopped, waiting = work.stage, Event(), list(items)
     # Opened here too: a key, a price or a tokenizer that is missing is told at once, and not by every item.
-    with work.open(stage), connect(stage.params.ray), serve_mailbox(stage, stopped) as mailbox:
+    with work.open(stage), connect(work.ray), serve_mailbox(stage, stopped) as mailbox:
         parcel = ray.put((make_home(stage), work.open, work.work, mailbox))
         with defer_interrupts(stopped, lambda: None) as interrupts:
             try:
@@ -72,16 +84,16 @@ def make_home(stage: Stage) -> Stage:
     return replace(stage, sender=None, params=params)
 
 
-def drive(work: "Worklist[Any, Any]", waiting: list[Any], workers: int, parcel: Any,
-          stopped: Event) -> Iterator[tuple[Any, BaseModel | Exception]]:
+def drive(work: RemoteWork[Item, Any], waiting: list[Item], workers: int, parcel: Any,
+          stopped: Event) -> Iterator[tuple[Item, BaseModel | Exception]]:
     """Keep `workers` items in flight until all have ended, or, once the map is stopping, until those in flight have."""
     import ray
 
     stop: BaseException | None = None
-    remote = make_remote(work.stage.params.ray)
-    flying: dict[Any, Any] = {}
+    remote = make_remote(work.ray)
+    flying: dict[Any, Item] = {}
     while flying or (waiting and not stopped.is_set()):
-        results: list[tuple[Any, BaseModel | Exception]] = []
+        results: list[tuple[Item, BaseModel | Exception]] = []
         try:
             while waiting and len(flying) < workers and not stopped.is_set():
                 flying[remote.remote([parcel], waiting[0], pack_inputs(work, waiting[0]))] = waiting[0]
@@ -89,7 +101,7 @@ def drive(work: "Worklist[Any, Any]", waiting: list[Any], workers: int, parcel: 
             done, _ = ray.wait(list(flying), num_returns=1, timeout=LOOK_S)
             results = [(flying.pop(ref), take_result(work.stage, ref)) for ref in done]
             if not done:
-                check_resources(work.stage.params.ray)
+                check_resources(work.ray)
         except ray.exceptions.RayError as error:
             raise EndpointError(f"the Ray cluster cannot be reached any more: {error}", "start again") from error
         except SynthkitError as error:
@@ -104,76 +116,8 @@ def drive(work: "Worklist[Any, Any]", waiting: list[Any], workers: int, parcel: 
     explain_stop(stop)
 
 
-@contextmanager
-def connect(params: RayParams) -> Iterator[None]:
-    """This process as a driver of the cluster. Raises EndpointError when there is none."""
-    ray = import_ray()
-    if ray.is_initialized():
-        check_resources(params)
-        yield
-        return
-    check_address(params.address)
-    try:
-        with keep_signals():
-            ray.init(address=params.address, log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise no_cluster(params.address) from error
-    try:
-        check_resources(params)
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def keep_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it starts; here it is an interrupt like any other."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-def import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise EndpointError("executor is ray, and Ray is not installed",
-                            "install requirements.ray.lock (`make ray` does), or set run.executor to local") from error
-    return ray
-
-
-def check_address(address: str) -> None:
-    """Raises EndpointError when nothing listens at host:port; Ray would try for minutes, then end the process."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-    except (OSError, ValueError) as error:
-        raise no_cluster(address) from error
-
-
-def no_cluster(address: str) -> EndpointError:
-    return EndpointError(f"there is no Ray cluster at {address}",
-                         "start one (`ray start --head`), correct ray.address, or set run.executor to local")
-
-
-def check_resources(params: RayParams) -> None:
-    """Raises EndpointError when no node that is there could take an item: it would wait for ever."""
-    import ray
-
-    wanted = {"CPU": params.cpus, "GPU": params.gpus, "memory": (params.memory_mb or 0) * 2.0**20}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
-        asked = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items() if amount)
-        raise EndpointError(f"none of the {len(nodes)} nodes of the Ray cluster offers {asked}",
-                            "lower the numbers in the section ray, or add a node")
-
-
 def make_remote(params: RayParams) -> Any:
+    """`work_on_item` as a remote function that reserves what the parameters say."""
     import ray
 
     needs = {"num_cpus": params.cpus, "num_gpus": params.gpus,
@@ -181,13 +125,13 @@ def make_remote(params: RayParams) -> Any:
     return ray.remote(max_retries=RETRIES, **needs)(work_on_item)
 
 
-def pack_inputs(work: "Worklist[Any, Any]", item: Any) -> Files:
+def pack_inputs(work: RemoteWork[Item, Any], item: Item) -> Files:
     """The files that an item is made from, by their path below the run's folder."""
-    assert work.inputs is not None
     return pack(work.stage.run_dir, work.inputs(work.stage, item))
 
 
 def pack(root: Path, paths: Sequence[Path]) -> Files:
+    """The content of files, and of all files below folders, by their path below `root`; what is absent is left out."""
     files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
     return {str(file.relative_to(root)): file.read_bytes() for file in files if file.is_file()}
 
@@ -216,10 +160,12 @@ class RemoteStage(Stage):
     """A stage in a worker: the folders of its inputs hold what was sent, and the driver has checked the chain."""
 
     def input(self, stage_name: str) -> Path:
+        """The folder of an earlier stage, as far as it was sent. Raises nothing."""
         return self.run_dir / stage_name
 
 
 def make_stage(home: Stage, folder: Path, mailbox: Any) -> Stage:
+    """The driver's stage in a worker: its folders lie below `folder`, its requests go through the mailbox."""
     stage = RemoteStage(**vars(home))
     stage.run_dir, stage.dir = folder, folder / home.name
     stage.sender = lambda teacher, weights: RemoteSender(mailbox, teacher, weights)
@@ -231,6 +177,7 @@ def take_result(stage: Stage, ref: Any) -> BaseModel | Exception:
     """What a worker sent, its files put in their place; NodeLost when it was lost on the way."""
     import ray
 
+    result: BaseModel | Exception
     try:
         result, files = ray.get(ref, timeout=60)
     except ray.exceptions.RayTaskError as error:

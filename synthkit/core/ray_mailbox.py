@@ -66,12 +66,13 @@ class RemoteSender:
         self.mailbox, self.teacher, self.weights = mailbox, teacher, weights
 
     def send(self, request: dict[str, Any], sample: int, seed: int | None) -> Reply:
+        """The reply to a request. Raises what the driver's sender raised, and NodeLost when the mailbox is gone."""
         import ray
 
         waiting = self.mailbox.ask.remote((self.teacher, self.weights, request, sample, seed))
         while True:
             try:
-                reply = ray.get(waiting, timeout=60)
+                reply: Reply | Exception = ray.get(waiting, timeout=60)
             except ray.exceptions.GetTimeoutError:
                 continue  # The driver retries for as long as its parameters say.
             except ray.exceptions.RayError as error:
@@ -89,7 +90,7 @@ def serve_mailbox(stage: Stage, stopped: threading.Event) -> Iterator[Any]:
     node = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
         ray.get_runtime_context().get_node_id(), soft=False)
     mailbox = ray.remote(num_cpus=0, max_concurrency=MOST_WAITING)(Mailbox).options(scheduling_strategy=node).remote()
-    ending, pool = threading.Event(), ThreadPoolExecutor(stage.params.teacher.concurrency)
+    ending, pool = threading.Event(), ThreadPoolExecutor(count_slots(stage))
     serving = threading.Thread(target=serve, args=(mailbox, stage, pool, stopped, ending), daemon=True)
     serving.start()
     waiting = True
@@ -104,6 +105,13 @@ def serve_mailbox(stage: Stage, stopped: threading.Event) -> Iterator[Any]:
         pool.shutdown(wait=waiting, cancel_futures=True)
         if waiting:
             serving.join()
+
+
+def count_slots(stage: Stage) -> int:
+    """How many requests of a stage may be under way at the same time: the teacher's `concurrency`."""
+    teacher = getattr(stage.params, "teacher", None)
+    assert isinstance(teacher, TeacherParams), f"{stage.name} asks no teacher"
+    return teacher.concurrency
 
 
 def serve(mailbox: Any, stage: Stage, pool: ThreadPoolExecutor, stopped: threading.Event,
@@ -131,6 +139,7 @@ def serve(mailbox: Any, stage: Stage, pool: ThreadPoolExecutor, stopped: threadi
 
 
 def answer(mailbox: Any, number: int, request: Any, senders: "Senders", stopped: threading.Event) -> None:
+    """Send one request and put its reply, or the exception that came of it, into the mailbox; raises nothing."""
     teacher, weights, body, sample, seed = request
     try:
         with stop_with(stopped):
@@ -164,7 +173,10 @@ class Senders:
         self.known: dict[str, MeteredSender] = {}
 
     def open(self, teacher: TeacherParams, weights: str) -> MeteredSender:
-        """Raises what MeteredSender does, such as EndpointError without a key."""
+        """The sender of one model, made at its first request.
+
+        Raises what MeteredSender raises when it is made, such as EndpointError without a key.
+        """
         key = f"{teacher.model_dump_json()} {weights}"
         with self.lock:
             if key not in self.known:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from synthkit.core import chain
 from synthkit.core.chain import load_stage_record, read_opened
@@ -29,7 +29,9 @@ from synthkit.core.files import FORMAT, write_json
 from synthkit.core.fingerprint import compute_fingerprint
 from synthkit.core.lock import hold_run
 from synthkit.core.params import STAGES, StageParams, TeacherParams
-from synthkit.core.profiles import describe_fault, find_root, find_secrets
+from synthkit.core.paths import find_root
+from synthkit.core.profiles import check_params
+from synthkit.core.text import cut_end
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Row = tuple[str, str, str]
+MAX_VALUE_CHARS = 100
 RENEWED = ("attempt", "seconds", "versions", "finished_at")  # What a second finish alone does not make a change.
 
 
@@ -72,6 +75,7 @@ class Stage:
 
     @property
     def seed(self) -> int:
+        """The run's seed, which every random choice of the stage follows from."""
         return self.params.seed
 
     def open_chat(self, teacher: TeacherParams, weights: str = "") -> "ChatClient":
@@ -84,7 +88,7 @@ class Stage:
     @property
     def made_by_other_code(self) -> bool:
         """Whether other code than today's made what lies in the folder, or some of it."""
-        return any(code != self.code for code in self.codes)
+        return chain.holds_other_code(self.codes, self.code)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -129,10 +133,13 @@ class Stage:
 
     def finish(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any] | None = None,
                *, owed: Mapping[str, int] | None = None) -> dict[str, Any]:
-        """Write the completion record, last and atomically; a second one is written anew, from what is there now.
+        """Write the completion record, last and atomically, and return it.
 
-        When nothing else has changed, only the attempt is. Raises StageError when the counts do not add up, and when
-        more is owed than the parameters allow: owed work is not finished work.
+        Each item that was asked for is kept, refused or owed: requested = kept + refused + owed. `lost` counts the
+        refused ones by reason, `owed` the owed ones. A second call writes the record anew from what is there now; where
+        all of it is as before, but for times and versions, the old record stays and only takes this attempt's id.
+        Raises StageError when the counts do not add up, and when more is owed than the parameters allow: owed work is
+        not finished work.
         """
         due = {reason: count for reason, count in sorted((owed or {}).items()) if count}
         self.check_counts(requested, kept, lost, due)
@@ -165,6 +172,7 @@ class Stage:
 
     def make_record(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any],
                     owed: int) -> dict[str, Any]:
+        """The completion record as it would be written now, with what the ledger says of tokens and USD."""
         from synthkit.core.ledger import stage_charges, stage_usage
 
         tokens, usd = stage_usage(self.run_dir, self.name)
@@ -209,7 +217,7 @@ def under_lock(function: Callable[Concatenate[Stage, P], R]) -> Callable[Concate
     """For a function whose first argument is a Stage and that writes in its folder: it holds the run's lock."""
 
     @wraps(function)
-    def locked(stage: Stage, *args: P.args, **named: P.kwargs) -> R:
+    def locked(stage: Stage, /, *args: P.args, **named: P.kwargs) -> R:
         with stage.hold():
             return function(stage, *args, **named)
 
@@ -231,7 +239,7 @@ def open_stage(name: str, values: Mapping[str, Any]) -> Stage:
         compute_fingerprint(name, params, below), resumed=False, finished=False, started=time.time(),
         made_from=below, code=hash_code(name),
     )
-    if params.resume != "never" and chain.is_complete(name, params, run_dir):
+    if chain.may_reuse(name, params, run_dir):
         look_at(stage)
     else:
         begin(stage)
@@ -295,29 +303,18 @@ def quiet_bars() -> None:
     warnings.filterwarnings("ignore", message="IProgress not found")
 
 
-def check_params(name: str, values: Mapping[str, Any]) -> StageParams:
-    """The stage's parameters from plain values. Raises ParamError naming every fault."""
-    model = STAGES[name]
-    chosen = {key: values[key] for key in model.model_fields if key in values}
-    faults = find_secrets(chosen)
-    try:
-        params = model.model_validate(chosen)
-        if not faults:
-            return params
-    except ValidationError as error:
-        faults += [describe_fault(name, model, fault, chosen) for fault in error.errors()]
-    raise ParamError("\n".join(faults), "correct these in the parameters cell or in params/*.yaml")
-
-
 def holds_work(folder: Path) -> bool:
+    """Whether there is anything in a stage's folder."""
     return folder.is_dir() and any(folder.iterdir())
 
 
 def newest_change(folder: Path) -> float:
+    """When anything directly in a folder was last written, in seconds of the system's clock."""
     return max(path.stat().st_mtime for path in folder.iterdir())
 
 
 def new_attempt() -> str:
+    """The id of one attempt to run a stage: the time in UTC, and four characters that tell two of a second apart."""
     return datetime.now(UTC).strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:4]
 
 
@@ -342,13 +339,13 @@ def make_table(rows: list[Row]) -> "Styler":
     import pandas as pd
 
     left = {"text-align": "left", "vertical-align": "top"}
-    heads = [{"selector": "th", "props": [("text-align", "left")]}]
     table = pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).style.format(escape="html").hide()
-    table = table.set_properties(**left).set_table_styles(heads)
+    table = table.set_properties(None, **left)
+    table = table.set_table_styles([{"selector": "th", "props": [("text-align", "left")]}])
     narrow = {"min-width": "13em", "max-width": "26em", "overflow-wrap": "anywhere"}
     return table.set_properties(subset=["value"], **narrow)
 
 
 def compact(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 100 else text[:99] + "…"
+    """A parameter's value as JSON, short enough for a table's cell."""
+    return cut_end(json.dumps(value, ensure_ascii=False, default=str), MAX_VALUE_CHARS)

@@ -27,8 +27,11 @@ LOST_REPLY_S = 10.0
 class Kernel(Protocol):
     """What can be told to a kernel's process."""
 
-    def interrupt_now(self) -> None: ...
-    def kill_now(self) -> None: ...
+    def interrupt_now(self) -> None:
+        """Interrupt the cell that it works on."""
+
+    def kill_now(self) -> None:
+        """End it at once, with all that it started in its process group."""
 
 
 class Stop:
@@ -58,15 +61,18 @@ class Stop:
             raise KeyboardInterrupt
 
     def begin_cell(self) -> None:
+        """The kernel works on a cell from now on; an interrupt that came before it is passed on."""
         self.in_cell = True
         self.pass_on()
 
     def pass_on(self) -> None:
+        """Interrupt the kernel, once, if an end was asked for and it can hear of it."""
         if self.asked and self.in_cell and not self.passed_on and self.kernel is not None:
             self.passed_on = True
             self.kernel.interrupt_now()
 
     def raise_if_asked(self) -> None:
+        """Raises KeyboardInterrupt when an end was asked for."""
         if self.asked:
             raise KeyboardInterrupt
 
@@ -92,17 +98,19 @@ def stop_on_signals() -> Iterator[Stop]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-class StoppableClient(PapermillNotebookClient):
+class StoppableClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
     """A notebook's client that begins no cell after a stop was asked for, and says which kernel has to hear of it."""
 
     stop: Stop
 
     def create_kernel_manager(self) -> Any:
+        """The kernel's manager, which an interrupt goes to from now on."""
         manager = super().create_kernel_manager()
         self.stop.kernel = manager
         return manager
 
     def execute_cell(self, cell: Any, cell_index: int, *args: Any, **kwargs: Any) -> Any:
+        """As nbclient does. Raises KeyboardInterrupt instead of beginning a cell when an end was asked for."""
         self.stop.raise_if_asked()
         try:
             return super().execute_cell(cell, cell_index, *args, **kwargs)
@@ -110,6 +118,7 @@ class StoppableClient(PapermillNotebookClient):
             self.stop.in_cell = False
 
     def process_message(self, msg: Any, *args: Any, **kwargs: Any) -> Any:
+        """As nbclient does; the kernel's own message says when it has begun a cell, and so can hear an interrupt."""
         if msg["header"]["msg_type"] == "execute_input":
             self.stop.begin_cell()
         try:
@@ -120,12 +129,13 @@ class StoppableClient(PapermillNotebookClient):
             raise
 
 
-class StoppableEngine(NBClientEngine):
+class StoppableEngine(NBClientEngine):  # type: ignore[misc]
     """Papermill's own engine with that client; `stop` is given to `papermill.execute_notebook`."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, stop: Stop, start_timeout: int = 60,
                                  **kwargs: Any) -> Any:
+        """What papermill calls: execute the notebook of `nb_man`, a cell without a limit of time."""
         kwargs = remove_args(["input_path", "timeout", "startup_timeout", "execution_timeout"], **kwargs)
         client = StoppableClient(nb_man, timeout=None, startup_timeout=start_timeout, kernel_name=kernel_name,
                                  log=logger, **kwargs)

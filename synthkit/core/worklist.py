@@ -20,6 +20,8 @@ from pydantic import BaseModel
 from synthkit.core.errors import HubError, ReplyError, SynthkitError
 from synthkit.core.executor import map_items
 from synthkit.core.files import append_record, read_records, write_records
+from synthkit.core.params import SpreadParams
+from synthkit.core.ray_executor import RemoteWork, map_on_ray
 from synthkit.core.stage import Stage
 
 Item = TypeVar("Item")
@@ -101,11 +103,11 @@ class Worklist(Generic[Item, Context]):
                 rows[self.key(item)] = outcome
             advance(1)
 
-    def _results(self, left: Sequence[Item], workers: int) -> "Iterable[tuple[Item, BaseModel | Exception]]":
-        if getattr(self.stage.params, "executor", "local") == "ray" and self.inputs is not None:
-            from synthkit.core.ray_executor import map_on_ray
-
-            yield from map_on_ray(self, left, workers)
+    def _results(self, left: Sequence[Item], workers: int) -> Iterable[tuple[Item, BaseModel | Exception]]:
+        stage, params = self.stage, self.stage.params
+        if isinstance(params, SpreadParams) and params.executor == "ray" and self.inputs is not None:
+            work = RemoteWork(stage, params.ray, self.open, self.work, self.inputs)
+            yield from map_on_ray(work, left, workers)
             return
         with self.open(self.stage) as context:
             yield from map_items(lambda item: self.work(context, item), left, workers)

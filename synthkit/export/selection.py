@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from synthkit.core.errors import TaskError
+from synthkit.core.text import cut_end
 from synthkit.gym.task import Task, list_tasks
 
 
@@ -24,5 +25,4 @@ def require_empty(out: Path) -> None:
 
 def shorten(text: str, limit: int) -> str:
     """Text as one line of at most `limit` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else f"{line[:limit - 1].rstrip()}…"
+    return cut_end(" ".join(text.split()), limit)

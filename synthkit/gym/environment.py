@@ -16,7 +16,8 @@ from typing import Any
 
 from synthkit.core.errors import SandboxError
 from synthkit.core.params import SandboxParams
-from synthkit.gym.agent.observations import cut_middle, describe_score, describe_task
+from synthkit.core.text import cut_middle
+from synthkit.gym.agent.observations import describe_score, describe_task
 from synthkit.gym.agent.parsing import Call, Shell, split_action
 from synthkit.gym.sandbox import Result, Sandbox, open_sandbox
 from synthkit.gym.sandbox.folders import open_folder

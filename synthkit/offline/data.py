@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from synthkit.core.endpoints import cache_dir
 from synthkit.core.errors import EndpointError
+from synthkit.core.paths import cache_dir
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,9 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from synthkit.core.params import STAGES
+from synthkit.core.text import cut_end, cut_middle
 from synthkit.show.rows import Record, flatten_record, make_frame
-from synthkit.show.text import clean_text, cut_text, escape_text
+from synthkit.show.text import clean_text, escape_text
 
 _WRAP = "white-space:pre-wrap;overflow-wrap:break-word;word-break:normal"
 _PRE = (f"{_WRAP};margin:0;padding:.7em .9em;border-radius:4px;"
@@ -34,8 +35,7 @@ def _cut_cell(value: Any, limit: int = 160) -> Any:
         value = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, str):
         return value
-    text = " ".join(clean_text(value).split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return cut_end(" ".join(clean_text(value).split()), limit)
 
 
 def show_records(rows: Iterable[Record], title: str = "") -> HTML:
@@ -102,4 +102,4 @@ def show_flow(*steps: str, returns: str = "") -> Markdown:
 def _write_label(text: str) -> str:
     """Text that stays inside a quoted label and one line: all but letters, digits and blanks as character codes."""
     words = " ".join(clean_text(text).split())
-    return "".join(c if c.isalnum() or c == " " else f"#{ord(c)};" for c in cut_text(words, 200))
+    return "".join(c if c.isalnum() or c == " " else f"#{ord(c)};" for c in cut_middle(words, 200))

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from synthkit.core import endpoints
-from synthkit.core.endpoints import cache_dir, resolve_endpoint
+from synthkit.core.endpoints import resolve_endpoint
 from synthkit.core.errors import EndpointError
 
 
@@ -24,22 +24,6 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_a_url_is_taken_as_it_is() -> None:
     assert resolve_endpoint("teacher", "https://teacher.invalid/v1/") == "https://teacher.invalid/v1"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep caches elsewhere")
-@pytest.mark.parametrize(("env", "expected"), [
-    ({"SYNTHKIT_CACHE": "/given", "XDG_CACHE_HOME": "/xdg"}, "/given"), ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/synthkit"),
-    ({"SYNTHKIT_CACHE": "", "XDG_CACHE_HOME": ""}, "/home/someone/.cache/synthkit"),
-    ({}, "/home/someone/.cache/synthkit"),
-])
-def test_the_cache_lies_where_the_environment_says(
-    env: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("SYNTHKIT_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in ({"HOME": "/home/someone"} | env).items():
-        monkeypatch.setenv(name, value)
-    assert cache_dir() == Path(expected)
 
 
 def test_embedded_services_start_once_apart_from_interrupts_and_again_when_they_died(fresh: None) -> None:

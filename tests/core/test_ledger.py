@@ -26,7 +26,7 @@ try:
     while True:
         request = ledger.reserve("01_topics", 0.05)
         sent += 1
-        ledger.settle(request, 10, 5, 0.02, estimated=False)
+        ledger.settle(request, 10, 5, 0.02, estimated=False, kind="paid")
 except BudgetError:
     print(sent)
 """
@@ -68,7 +68,7 @@ def test_usage_is_counted_by_stage(tmp_path: Path) -> None:
     assert stage_usage(tmp_path, "01_topics") == (0, 0.0)
     ledger = Ledger(tmp_path, 1.0)
     for stage, usd in (("01_topics", 0.1), ("01_topics", 0.2), ("03_codegen", 0.4)):
-        ledger.settle(ledger.reserve(stage, 0.5), 10, 5, usd, estimated=False)
+        ledger.settle(ledger.reserve(stage, 0.5), 10, 5, usd, estimated=False, kind="paid" if usd else "free")
     ledger.release(ledger.reserve("01_topics", 0.1))
     ledger.reserve("01_topics", 0.1)
     assert stage_usage(tmp_path, "01_topics") == (30, 0.3)
@@ -77,10 +77,10 @@ def test_usage_is_counted_by_stage(tmp_path: Path) -> None:
 
 def test_what_is_reserved_counts_until_it_is_settled_or_released(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, 1.0)
-    ledger.settle(ledger.reserve("01_topics", 0.9), 1, 1, 0.1, estimated=False)
+    ledger.settle(ledger.reserve("01_topics", 0.9), 1, 1, 0.1, estimated=False, kind="paid")
     ledger.release(ledger.reserve("02_datasets", 0.9))
     held = ledger.reserve("02_datasets", 0.9)
-    ledger.settle(held, 1, 1, 0.9, estimated=False)
+    ledger.settle(held, 1, 1, 0.9, estimated=False, kind="paid")
     with pytest.raises(BudgetError, match=r"budget of 1\.00 USD(.|\n)*1\.0000 USD are spent, it may cost 0\.2000"):
         ledger.reserve("02_datasets", 0.2)
 
@@ -91,8 +91,8 @@ def test_near_the_cap_a_request_waits_for_others_to_settle(tmp_path: Path, waits
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(ledger.reserve, "01_topics", 0.5)
         assert waits.wait(300) and not waiting.done()
-        ledger.settle(held, 1, 1, 0.5, estimated=False)
-        ledger.settle(waiting.result(300), 1, 1, 0.4, estimated=False)
+        ledger.settle(held, 1, 1, 0.5, estimated=False, kind="paid")
+        ledger.settle(waiting.result(300), 1, 1, 0.4, estimated=False, kind="paid")
     assert stage_usage(tmp_path, "01_topics") == (4, 0.9)
 
 
@@ -130,7 +130,7 @@ def test_a_request_that_waits_ends_with_the_map_that_it_is_part_of(tmp_path: Pat
 
 def test_a_budget_of_nothing_allows_what_is_free(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, 0.0)
-    ledger.settle(ledger.reserve("01_topics", 0.0), 10, 5, 0.0, estimated=True)
+    ledger.settle(ledger.reserve("01_topics", 0.0), 10, 5, 0.0, estimated=True, kind="free")
     with pytest.raises(BudgetError, match=r"fix: raise teacher\.budget_usd"):
         ledger.reserve("01_topics", 1e-6)
 
@@ -152,7 +152,7 @@ def test_threads_never_pass_the_budget(tmp_path: Path) -> None:
 
     def try_one(n: int) -> bool:
         try:
-            ledger.settle(ledger.reserve("01_topics", 0.1), 1, 0, 0.1, estimated=False)
+            ledger.settle(ledger.reserve("01_topics", 0.1), 1, 0, 0.1, estimated=False, kind="paid")
         except BudgetError:
             return False
         return True
@@ -199,7 +199,7 @@ def test_a_reused_process_id_does_not_keep_a_reservation_open(tmp_path: Path) ->
 def test_kinds_of_charge_are_told_apart(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, 9.0)
     for usd in (0.5, 0.25, 0.0):
-        ledger.settle(ledger.reserve("01_topics", 1.0), 10, 5, usd, estimated=False)
+        ledger.settle(ledger.reserve("01_topics", 1.0), 10, 5, usd, estimated=False, kind="paid" if usd else "free")
     ledger.note_cached("01_topics", 100, 50)
     ledger.presume(ledger.reserve("01_topics", 1.0, 7))
     ledger.reserve("01_topics", 1.0)

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from kits.chain_kit import finish_stage
 
+from synthkit.core import lock
 from synthkit.core.errors import StageError
-from synthkit.core.lock import INHERITED, hold_run, is_held, lock_environment
+from synthkit.core.lock import INHERITED, hold_run, lock_environment
 from synthkit.core.stage import Stage, open_stage, under_lock
 
 HOLD = """
@@ -170,11 +171,11 @@ def test_within_a_process_it_is_counted(run: Path) -> None:
         with hold_run(run, "inside"):
             thread.start()
             assert inside.wait(300)
-        assert is_held(run)
-    assert is_held(run) and ask(run) == "taken", "the thread is still inside"
+        assert run.resolve() in lock._held
+    assert run.resolve() in lock._held and ask(run) == "taken", "the thread is still inside"
     go.set()
     thread.join(300)
-    assert not is_held(run) and ask(run) == "free"
+    assert run.resolve() not in lock._held and ask(run) == "free"
 
 
 def test_a_kernel_holds_the_lock_on_when_its_runner_is_killed(run: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from synthkit.core.personal_data import find_personal_data
+from synthkit.core.hub.personal_data import find_personal_data
 
 SECTION = "# Card\n\n### Personal and Sensitive Information\n\n{}\n\n## Next\n\nNames of people.\n"
 

@@ -18,7 +18,8 @@ from kits.stage_kit import ANSWERS, BASELINE, CODE, finish_datasets, finish_empt
 
 from synthkit.core.errors import EndpointError, ParamError
 from synthkit.core.params import STAGES
-from synthkit.core.stage import Stage, check_params
+from synthkit.core.profiles import check_params
+from synthkit.core.stage import Stage
 from synthkit.stages.codegen import stage as codegen
 from synthkit.stages.mlgym_eval import stage as mlgym_eval
 from synthkit.stages.self_debug import stage as self_debug

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from synthkit.core import prompts
+from synthkit.core.chain import load_stage_record
 from synthkit.core.errors import ParamError, RecordError, StageError
 from synthkit.core.ledger import Ledger
 from synthkit.core.params import STAGES
-from synthkit.core.stage import Stage, find_root, load_stage_record, open_stage
+from synthkit.core.paths import find_root
+from synthkit.core.stage import Stage, open_stage
 
 
 @pytest.fixture
@@ -48,8 +50,8 @@ def test_a_stage_is_fresh_then_resumed_then_finished(run: Path) -> None:
 def test_the_record_says_what_happened_and_an_unchanged_second_finish_renews_only_the_attempt(
         run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger(run, 1.0)
-    ledger.settle(ledger.reserve("01_topics", 0.5), 100, 20, 0.25, estimated=False)
-    ledger.settle(ledger.reserve("02_datasets", 0.5), 1, 1, 0.1, estimated=False)
+    ledger.settle(ledger.reserve("01_topics", 0.5), 100, 20, 0.25, estimated=False, kind="paid")
+    ledger.settle(ledger.reserve("02_datasets", 0.5), 1, 1, 0.1, estimated=False, kind="paid")
     monkeypatch.setenv("SYNTHKIT_ATTEMPT", "first")
     stage = open_topics(run)
     assert load_stage_record(run, "01_topics") is None

@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from synthkit.core import worklist
+from synthkit.core.chain import load_stage_record
 from synthkit.core.errors import (
     BudgetError,
     CutReply,
@@ -23,7 +24,7 @@ from synthkit.core.errors import (
     TransientEndpointError,
 )
 from synthkit.core.files import read_records
-from synthkit.core.stage import Stage, load_stage_record, open_stage
+from synthkit.core.stage import Stage, open_stage
 from synthkit.core.worklist import OwedItem, Worklist, count_owed, read_owed
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from kits.gym_kit import SANDBOX, WRITE_GOOD, make_model, make_task
 
-from synthkit.gym.agent.observations import cut_middle, format_metrics, format_number
+from synthkit.core.text import cut_middle
+from synthkit.gym.agent.observations import format_metrics, format_number
 from synthkit.gym.environment import Environment
 from synthkit.gym.episode import run_episode
 from synthkit.gym.scoring.baseline import measure_improvement

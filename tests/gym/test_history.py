@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from synthkit.core.errors import ParamError
 from synthkit.core.params import MlgymEvalParams
+from synthkit.core.text import cut_middle
 from synthkit.gym.agent.history import choose_history
-from synthkit.gym.agent.observations import cut_middle
 
 Messages = list[dict[str, str]]
 

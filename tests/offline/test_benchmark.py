@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from synthkit.core.endpoints import cache_dir
+from synthkit.core.paths import cache_dir
 from synthkit.gym.sandbox.workspace import run_script
 from synthkit.gym.scoring import run_baseline, score_submission
 from synthkit.gym.scoring.baseline import measure_improvement

@@ -11,12 +11,13 @@ from kits.show_kit import make_aup, make_scores, write_lines, write_stage
 
 from synthkit.core.errors import RecordError
 from synthkit.core.params import STAGES
+from synthkit.core.text import cut_middle
 from synthkit.gym.aup import Aup
 from synthkit.show import plots, tables, viewer
 from synthkit.show.report import write_report
 from synthkit.show.scores import measure_gain, plot_profiles, plot_scores
 from synthkit.show.summary import is_above_baseline, write_summary
-from synthkit.show.text import clean_text, cut_text, escape_text
+from synthkit.show.text import clean_text, escape_text
 from synthkit.show.theme import render_svg
 
 EVIL = "<script>alert(1)</script>\x1b[31mred\x1b[0m\x1b]0;title\x07\u202e"
@@ -46,7 +47,7 @@ def run_dir(tmp_path: Path) -> Path:
 def test_text_is_cleaned_cut_and_escaped() -> None:
     assert clean_text("a\x1b[1;31mb\x1b[0m\rc\x00\x1b]8;;http://x\x1b\\d\u202e") == "ab\ncd"
     assert escape_text('<a href="x">') == "&lt;a href=&quot;x&quot;&gt;"
-    cut = cut_text("x" * 100, limit=20)
+    cut = cut_middle("x" * 100, limit=20)
     assert cut.startswith("x" * 10 + "\n") and "80 characters left out" in cut
 
 

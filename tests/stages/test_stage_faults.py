@@ -11,10 +11,11 @@ import pytest
 from kits.loopback_teacher import Raw, Teacher, complete, fail, serve_teacher
 from kits.stage_kit import ANSWERS, finish_drafts, open_with
 
+from synthkit.core.chain import load_stage_record
 from synthkit.core.errors import BudgetError, EndpointError, StageError
 from synthkit.core.files import read_records
 from synthkit.core.params import STAGES
-from synthkit.core.stage import Stage, load_stage_record, open_stage
+from synthkit.core.stage import Stage, open_stage
 from synthkit.core.worklist import read_owed
 from synthkit.gym.trajectory import Trajectory
 from synthkit.stages.mlgym_eval import stage as mlgym_eval

@@ -36,7 +36,8 @@ class ReplyCache:
         """This thread's own connection."""
         if not hasattr(self.local, "db"):
             self.local.db = open_database(self.path)
-        return self.local.db
+        connection: Connection = self.local.db
+        return connection
 
     def get(self, key: str) -> Completion | None:
         """What was kept under a key."""

@@ -6,7 +6,7 @@ in the API's own field is written into the text, so that one reader serves every
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from synthkit.core.errors import (
     CutReply,
@@ -118,7 +118,7 @@ def read_usage(usage: Any, size: int, most_out: int, written: int) -> tuple[int,
     return tokens_in, tokens_out, thought if is_count(thought, tokens_out) else 0, False
 
 
-def is_count(value: Any, most: int) -> bool:
+def is_count(value: Any, most: int) -> TypeGuard[int]:
     """Whether a value is a number of tokens that can be true; a boolean is an int only for Python."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
 

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from synthkit.core.faults import write_faults
+
 M = TypeVar("M", bound=BaseModel)
 FENCED = re.compile(r"^\s*```(?:json)?\s*\n(.*)\n\s*```\s*$", re.DOTALL)
 
@@ -38,4 +40,4 @@ def read_form(text: str, form: type[M]) -> M:
 
 def describe_fault(error: ValidationError) -> str:
     """What does not fit a form, in the words that the model is asked to mend it with."""
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the reply'}: {e['msg']}" for e in error.errors()[:5])
+    return write_faults(error, most=5, whole="the reply")

@@ -91,7 +91,7 @@ class MeteredSender:
         failure = state.outcome.exception() if state.outcome else None
         if isinstance(failure, Failure) and failure.wait_s is not None:
             return failure.wait_s
-        longest = min(FIRST_WAIT_S * 2 ** (state.attempt_number - 1), MOST_WAIT_S)
+        longest = min(FIRST_WAIT_S * 2.0 ** (state.attempt_number - 1), MOST_WAIT_S)
         return longest * (1 - self.random.random() / 4)
 
     def _attempt(self, request: dict[str, Any], key: str, size: int) -> Completion:

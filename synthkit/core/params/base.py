@@ -41,6 +41,7 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def refuse_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        """The value as it is. Raises ValueError for a boolean in a field that takes none."""
         kind = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
             raise ValueError("a boolean does not belong here")

@@ -105,6 +105,7 @@ class SandboxParams(Strict):
 
     @model_validator(mode="after")
     def check_image(self) -> Self:
+        """Raises ValueError unless exactly the backends with containers have an image."""
         if (self.backend in ("podman", "docker")) != (self.image is not None):
             raise ValueError("backend podman or docker needs an image, the others take none")
         return self

@@ -198,6 +198,7 @@ class SftParams(StageParams):
 
     @model_validator(mode="after")
     def check_start(self) -> Self:
+        """Raises ValueError unless exactly one start is given: a model, or a size for random weights."""
         if (self.model is None) == (self.from_scratch is None):
             raise ValueError("exactly one of model and from_scratch has to be given; set the other to null")
         return self
@@ -231,6 +232,7 @@ class MlgymEvalParams(SpreadParams):
 
     @model_validator(mode="after")
     def check_executor(self) -> Self:
+        """Raises ValueError when a cluster would have to reach a model that runs in this process."""
         if self.executor == "ray" and self.student.base_url == "local":
             raise ValueError("executor ray needs base and student behind a URL, for a model in this process cannot "
                              "serve a cluster; set mlgym_eval.student.base_url, or mlgym_eval.executor to local")

@@ -70,11 +70,3 @@ def format_metrics(metrics: Metrics) -> str:
     """Metrics as a JSON object with rounded numbers; '' for none."""
     inner = ", ".join(f"{json.dumps(name)}: {format_number(value)}" for name, value in metrics.items())
     return f"{{{inner}}}" if metrics else ""
-
-
-def cut_middle(text: str, limit: int) -> str:
-    """A long text as its head and tail, with a line between them that says how much was left out."""
-    if len(text) <= limit:
-        return text
-    half = limit // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"

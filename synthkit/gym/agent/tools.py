@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from synthkit.core.faults import write_faults
 from synthkit.gym.agent.parsing import TEXT_COMMANDS, Call, FormatError, split_action
 
 
@@ -96,7 +97,7 @@ def write_action(name: Any, arguments: Any) -> str:
 
 def describe_faults(error: ValidationError) -> str:
     """The first three faults of a call's arguments, each with the argument's name, for the model."""
-    return "; ".join(f"{'.'.join(map(str, e['loc']))[:MAX_SHOWN]}: {e['msg']}" for e in error.errors()[:3])
+    return write_faults(error, most=3, longest=MAX_SHOWN)
 
 
 def write_call(name: str, values: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from synthkit.core.errors import SandboxDied, SandboxError
 from synthkit.core.params import SandboxParams
+from synthkit.core.text import CONTROLS
 from synthkit.gym.sandbox.backends.bare import start_bare
 from synthkit.gym.sandbox.backends.bwrap import start_bwrap
 from synthkit.gym.sandbox.backends.containers import start_container
@@ -37,9 +38,6 @@ REPLY_GRACE_S = 60.0
 EDITOR_TIMEOUT_S = 60.0
 MAX_REPLY_BYTES = 16 << 20
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|\x1b.?")
-# Also what turns the direction of reading, and separators that some take for the end of a line.
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
 
 
 @dataclass(frozen=True)

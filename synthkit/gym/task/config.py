@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthkit.core.errors import TaskError
+from synthkit.core.faults import name_place, write_fault
 from synthkit.gym.task.published import Direction
 
 log = logging.getLogger(__name__)
@@ -148,9 +149,9 @@ def load_mapping(path: Path) -> dict[str, Any]:
 
 def describe_fault(fault: Mapping[str, Any], form: type[Section]) -> str:
     """One of pydantic's faults in words, with a near name for an unknown key."""
-    where = ".".join(map(str, fault["loc"]))
+    where = name_place(fault["loc"])
     if fault["type"] != "extra_forbidden":
-        return f"{where}: {fault['msg']}"
+        return write_fault(where, fault)
     close = difflib.get_close_matches(where, form.model_fields, n=1)
     return f"unknown key {where!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from synthkit.core.endpoints import EMBEDDED, embedded_benchmark
-from synthkit.core.stage import find_root
+from synthkit.core.paths import find_root
 
 
 def find_benchmark(where: str) -> Path:

@@ -3,6 +3,7 @@
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from synthkit.core.text import cut_end
 from synthkit.stages.common.images import describe_picture, holds_pictures
 
 MAX_COLUMNS = 80
@@ -49,6 +50,4 @@ def cut_text(value: object) -> object:
     """A cell of at most MAX_CELL characters; a picture becomes a word."""
     if isinstance(value, dict):
         return "(picture)"
-    if not isinstance(value, str) or len(value) <= MAX_CELL:
-        return value
-    return value[:MAX_CELL - 1] + "…"
+    return cut_end(value, MAX_CELL) if isinstance(value, str) else value

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from synthkit.core.errors import HubError
-from synthkit.core.hub import Candidate, DatasetInfo, HubClient
+from synthkit.core.hub import DatasetInfo, HubClient, Match
 from synthkit.core.params import DatasetsParams
 from synthkit.stages.datasets.column_summary import describe_columns
 from synthkit.stages.datasets.contamination import Benchmark
@@ -57,22 +57,22 @@ class DatasetCache:
         Raises HubError with the typed reason: of the named dataset, or not_found.
         """
         self.benchmark.check_id(proposal.dataset_id)
-        candidates = self.look_up(proposal)
-        for candidate in candidates:
-            if candidate.exact:
-                return Found(self.take(candidate.id), near_match=False)
-        for candidate in candidates:
+        matches = self.look_up(proposal)
+        for match in matches:
+            if match.exact:
+                return Found(self.take(match.id), near_match=False)
+        for match in matches:
             try:
-                return Found(self.take(candidate.id), near_match=True)
+                return Found(self.take(match.id), near_match=True)
             except HubError:
                 continue
-        raise HubError("not_found", f"there is no dataset {proposal.dataset_id}, and none of {len(candidates)} near "
+        raise HubError("not_found", f"there is no dataset {proposal.dataset_id}, and none of {len(matches)} near "
                        "matches passes the checks")
 
-    def look_up(self, proposal: DatasetProposal) -> list[Candidate]:
+    def look_up(self, proposal: DatasetProposal) -> list[Match]:
         """The matches for a dataset that the teacher named; no request is sent for one that is known."""
         if proposal.dataset_id in self.checked:
-            return [Candidate(proposal.dataset_id, exact=True)]
+            return [Match(proposal.dataset_id, exact=True)]
         return self.hub.find(proposal.dataset_id, proposal.search_words, self.params.search_limit)
 
     def take(self, dataset_id: str) -> Source:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from synthkit.core.chain import load_stage_record
 from synthkit.core.llm import Reply
 from synthkit.core.params import MlgymEvalParams, StudentParams, TeacherParams
-from synthkit.core.profiles import locate
+from synthkit.core.paths import locate
 from synthkit.core.stage import Stage
 
 Chat = Callable[..., Reply]

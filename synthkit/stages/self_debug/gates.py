@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from synthkit.core.errors import TaskError
+from synthkit.core.text import cut_start
 from synthkit.gym.sandbox import Result
 from synthkit.gym.sandbox.workspace import place_files
 from synthkit.gym.scoring import run_baseline
@@ -246,4 +247,4 @@ def run_gates(candidate: Candidate) -> list[Verdict]:
 def clean_evidence(text: str) -> str:
     """The end of a long text, without what differs from run to run."""
     steady = re.sub(r"0x[0-9a-f]{6,}", "0x…", text.strip())
-    return steady if len(steady) <= EVIDENCE_CHARS else f"…{steady[-EVIDENCE_CHARS:]}"
+    return cut_start(steady, EVIDENCE_CHARS)

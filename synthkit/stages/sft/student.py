@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from synthkit.core.errors import EndpointError, ParamError
 from synthkit.core.params import ScratchParams, SftParams
-from synthkit.core.profiles import locate
+from synthkit.core.paths import locate
 from synthkit.core.prompts import PROMPTS
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from synthkit.core.errors import StageError
-from synthkit.core.stage import find_root
+from synthkit.core.paths import find_root
 from synthkit.records import Cell
 from synthkit.stages.common.seeds import derive_seed
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from synthkit.core.errors import EndpointError
-from synthkit.core.profiles import locate
+from synthkit.core.paths import locate
 from synthkit.core.prompts import hash_prompts
 from synthkit.gym.episode import AGENT_PROMPTS
 from synthkit.gym.task import Task
