@@ -64,7 +64,7 @@ def test_stages_run_once_and_their_parameters_are_kept(repo: Path, capsys: pytes
                                       "assert not [name for name in os.listdir() if '-ipc-' in name]")
     assert run("--to", "02", "--set", "topics.n_topics=5") == 0
     said = capsys.readouterr().out
-    assert "lost: same 1" in said and "report: outputs/offline/report.html" in said
+    assert "refused: same 1" in said and "report: outputs/offline/report.html" in said
     before = (repo / "outputs/offline/01_topics/stage.json").read_bytes()
     assert run("--to", "02", "--set", "topics.n_topics=5") == 0
     assert capsys.readouterr().out.count("complete already") == 2

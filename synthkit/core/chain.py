@@ -31,7 +31,7 @@ RESULT_FILES: dict[str, tuple[str, ...]] = {
     "06_sft": ("student", "base"),
     "07_mlgym_eval": ("runs.jsonl",),
 }
-KEYS = {"name", "attempt", "fingerprint", "results", "made_from", "requested", "kept", "lost", "owed", "codes"}
+KEYS = {"name", "attempt", "fingerprint", "results", "made_from", "requested", "kept", "refused", "owed", "codes"}
 PACKAGES = ("openai", "huggingface_hub", "datasets", "transformers", "trl", "peft", "torch", "scikit-learn", "pandas")
 
 

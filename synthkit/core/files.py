@@ -22,7 +22,7 @@ from synthkit.core.errors import DiskFullError, RecordError
 from synthkit.core.faults import write_faults
 
 M = TypeVar("M", bound=BaseModel)
-FORMAT = 2  # Of all that a run leaves; 1 (before outcomes were kept, refused or owed) had no number.
+FORMAT = 3  # Of all that a run leaves. 2 called refused rows rejected or lost; 1 had no number and knew nothing owed.
 SQLITE_FULL = ("database or disk is full", "disk I/O error")
 _lock = threading.Lock()
 

@@ -131,22 +131,22 @@ class Stage:
             self.note_opening()
             (self.dir / chain.RECORD).unlink(missing_ok=True)
 
-    def finish(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any] | None = None,
+    def finish(self, requested: int, kept: int, refused: Mapping[str, int], metrics: Mapping[str, Any] | None = None,
                *, owed: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Write the completion record, last and atomically, and return it.
 
-        Each item that was asked for is kept, refused or owed: requested = kept + refused + owed. `lost` counts the
+        Each item that was asked for is kept, refused or owed: requested = kept + refused + owed. `refused` counts the
         refused ones by reason, `owed` the owed ones. A second call writes the record anew from what is there now; where
         all of it is as before, but for times and versions, the old record stays and only takes this attempt's id.
         Raises StageError when the counts do not add up, and when more is owed than the parameters allow: owed work is
         not finished work.
         """
         due = {reason: count for reason, count in sorted((owed or {}).items()) if count}
-        self.check_counts(requested, kept, lost, due)
+        self.check_counts(requested, kept, refused, due)
         with self.hold():
             self.check_owed(requested, due)
             old = load_stage_record(self.run_dir, self.name)
-            record = self.make_record(requested, kept, lost, metrics or {}, sum(due.values()))
+            record = self.make_record(requested, kept, refused, metrics or {}, sum(due.values()))
             if old and all(old.get(key) == value for key, value in record.items() if key not in RENEWED):
                 record = old | {"attempt": self.attempt}
             write_json(self.dir / chain.RECORD, record)
@@ -162,15 +162,15 @@ class Stage:
         raise StageError(f"{self.name} still owes {sum(owed.values())} of {requested} ({text})",
                          "run it again to try them once more, or allow a share: run.allow_owed")
 
-    def check_counts(self, requested: int, kept: int, lost: Mapping[str, int], owed: Mapping[str, int]) -> None:
-        """Every item that was asked for is kept, lost for a reason, or owed."""
-        ended = kept + sum(lost.values()) + sum(owed.values())
+    def check_counts(self, requested: int, kept: int, refused: Mapping[str, int], owed: Mapping[str, int]) -> None:
+        """Every item that was asked for is kept, refused for a reason, or owed."""
+        ended = kept + sum(refused.values()) + sum(owed.values())
         if ended != requested:
             raise StageError(f"{self.name} was asked for {requested}, but {ended} are accounted for: {kept} kept, "
-                             f"{sum(lost.values())} lost, {sum(owed.values())} owed",
+                             f"{sum(refused.values())} refused, {sum(owed.values())} owed",
                              "run the stage to its end; when it has ended, this is a fault of the kit")
 
-    def make_record(self, requested: int, kept: int, lost: Mapping[str, int], metrics: Mapping[str, Any],
+    def make_record(self, requested: int, kept: int, refused: Mapping[str, int], metrics: Mapping[str, Any],
                     owed: int) -> dict[str, Any]:
         """The completion record as it would be written now, with what the ledger says of tokens and USD."""
         from synthkit.core.ledger import stage_charges, stage_usage
@@ -179,7 +179,7 @@ class Stage:
         record = {
             "format": FORMAT, "name": self.name, "attempt": self.attempt, "fingerprint": self.fingerprint,
             "results": chain.hash_results(self.run_dir, self.name), "made_from": dict(self.made_from),
-            "requested": requested, "kept": kept, "lost": dict(sorted(lost.items())), "owed": owed,
+            "requested": requested, "kept": kept, "refused": dict(sorted(refused.items())), "owed": owed,
             "metrics": dict(metrics), "tokens": tokens, "usd": usd,
             "charges": stage_charges(self.run_dir, self.name),
             "codes": self.codes or [self.code], "made_by_other_code": self.made_by_other_code,

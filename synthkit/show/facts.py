@@ -1,4 +1,4 @@
-"""What the report says in words: its headline, the losses with an example each, a trajectory to read, provenance."""
+"""What the report says in words: its headline, the refusals with an example each, a trajectory to read, provenance."""
 
 import platform
 from collections.abc import Mapping
@@ -35,19 +35,19 @@ def _percent(model: Mapping[str, Any]) -> str:
     return f"{100 * model['valid_submission_rate']:.0f} %"
 
 
-def list_losses(run_dir: Path, records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every reason for which a stage lost something, with its count; the kit's own faults come first.
+def list_refusals(run_dir: Path, records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every reason for which a stage refused something, with its count; the kit's own faults come first.
 
-    `example` is one loss in words, empty where no record of the stage tells of it.
+    `example` is one refusal in words, empty where no record of the stage tells of it.
     """
-    losses = []
+    refusals = []
     for name, record in records.items():
         rows = read_records(run_dir / name / "refused.jsonl")
-        for reason, n in sorted(record["lost"].items(), key=lambda item: (item[0] != KIT_FAULT, -item[1])):
+        for reason, n in sorted(record["refused"].items(), key=lambda item: (item[0] != KIT_FAULT, -item[1])):
             if n:
                 example = next((row for row in rows if row.get("reason") == reason), {})
-                losses.append({"stage": name, "reason": reason, "n": n, "example": _describe_loss(example)})
-    return sorted(losses, key=lambda loss: loss["reason"] != KIT_FAULT)
+                refusals.append({"stage": name, "reason": reason, "n": n, "example": _describe_refusal(example)})
+    return sorted(refusals, key=lambda refusal: refusal["reason"] != KIT_FAULT)
 
 
 def list_owed(run_dir: Path, records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ def list_charges(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any
             for kind, charge in record["charges"].items() if charge["requests"]]
 
 
-def _describe_loss(row: Mapping[str, Any]) -> str:
+def _describe_refusal(row: Mapping[str, Any]) -> str:
     what = next((str(row[key]) for key in _NAMES if row.get(key)), "")
     why = next((str(row[key]) for key in _EXPLAINS if row.get(key)), "")
     why = " ".join(clean_text(why).split())

@@ -56,16 +56,16 @@ def plot_dataset_sizes(proposals: Iterable[Record]) -> Figure:
 
 
 @kit_style
-def plot_funnel(stage: str, requested: int, kept: int, lost: Mapping[str, int],
+def plot_funnel(stage: str, requested: int, kept: int, refused: Mapping[str, int],
                 owed: Mapping[str, int] | None = None) -> Figure:
     """One stage's funnel: what was requested, what each reason took away, what is owed still, what was kept."""
-    losses = {reason.replace("_", " "): n for reason, n in sorted(lost.items(), key=lambda item: -item[1]) if n}
+    reasons = {reason.replace("_", " "): n for reason, n in sorted(refused.items(), key=lambda item: -item[1]) if n}
     due = {f"owed: {reason}": n for reason, n in (owed or {}).items() if n}
-    figure, (axes,) = open_figure(1.3 + 0.34 * (2 + len(losses) + len(due)))
+    figure, (axes,) = open_figure(1.3 + 0.34 * (2 + len(reasons) + len(due)))
     left = requested
     axes.barh("requested", left, color=NEUTRAL, height=0.62)
     _label_bar(axes, left, "requested", str(left))
-    for reason, n in (losses | due).items():
+    for reason, n in (reasons | due).items():
         axes.barh(reason, n, left=max(0, left - n), color=NEUTRAL if reason in due else BAD, height=0.62)
         _label_bar(axes, left, reason, f"−{n}")
         left -= n

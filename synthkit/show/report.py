@@ -57,7 +57,7 @@ def collect_report(run_dir: Path) -> dict[str, Any]:
         "models": {model["name"]: model for model in summary["models"]},
         "titles": STAGE_TITLES,
         "records": records,
-        "losses": facts.list_losses(run_dir, records),
+        "refusals": facts.list_refusals(run_dir, records),
         "owed": facts.list_owed(run_dir, records),
         "charges": facts.list_charges(records),
         "trajectory": trajectory and {**trajectory, "html": Markup(viewer.render_trajectory(trajectory["path"]))},

@@ -18,7 +18,9 @@ from synthkit.core.params import STAGES
 from synthkit.gym.aup import Aup
 
 EVAL_STAGE = "07_mlgym_eval"
-_STAGE_FIELDS = ("name", "requested", "kept", "lost", "seconds", "tokens", "usd")
+# The keys of a stage in summary.json, which programs read, with the fields of its record.
+_STAGE_FIELDS = {"name": "name", "requested": "requested", "kept": "kept", "lost": "refused", "seconds": "seconds",
+                 "tokens": "tokens", "usd": "usd"}
 
 
 def write_summary(run_dir: Path) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def build_summary(run_dir: Path) -> dict[str, Any]:
     """The content of summary.json: stages, models, the AUP difference with its 95 % interval, and the pool."""
     records = [load_stage_record(run_dir, name) for name in STAGES]
     summary: dict[str, Any] = {
-        "stages": [{field: record[field] for field in _STAGE_FIELDS} for record in records if record],
+        "stages": [{key: record[field] for key, field in _STAGE_FIELDS.items()} for record in records if record],
         "models": [], "aup_difference": None, "pool": [], "max_tau": None,
     }
     if records[-1]:

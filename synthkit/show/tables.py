@@ -75,8 +75,8 @@ def show_finish(record: Mapping[str, Any]) -> HTML:
     """A stage's completion record (stage.json) in three lines: what it kept, what it cost, what comes next."""
     names = list(STAGES)
     after = names[names.index(record["name"]) + 1:]
-    lost = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in record["lost"].items() if n)
-    more = (f"; lost: {lost}" if lost else "") + (f"; still owed: {record['owed']}" if record["owed"] else "")
+    refused = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in record["refused"].items() if n)
+    more = (f"; refused: {refused}" if refused else "") + (f"; still owed: {record['owed']}" if record["owed"] else "")
     lines = [
         f"<b>{record['kept']} of {record['requested']} kept</b>{escape_text(more)}",
         f"{record['seconds']:,.1f} s · {record['tokens']:,} tokens · {record['usd']:.2f} USD",

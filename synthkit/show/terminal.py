@@ -6,8 +6,8 @@ from typing import Any
 
 def format_stage(record: Mapping[str, Any], how: str) -> str:
     """A finished stage's line: how many of the items asked for it kept, `how` it came to its record, and the rest."""
-    lost = ", ".join(f"{reason} {n}" for reason, n in record["lost"].items())
-    more = (f"   lost: {lost}" if lost else "") + (f"   owed: {record['owed']}" if record["owed"] else "")
+    refused = ", ".join(f"{reason} {n}" for reason, n in record["refused"].items())
+    more = (f"   refused: {refused}" if refused else "") + (f"   owed: {record['owed']}" if record["owed"] else "")
     return f"{record['name']:<16} {record['kept']:>5} of {record['requested']:<5} {how}{more}\n"
 
 

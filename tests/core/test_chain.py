@@ -11,6 +11,7 @@ from kits.chain_kit import finish_before, finish_stage
 from synthkit.core import chain, code_hash
 from synthkit.core.chain import is_complete, list_pending, load_stage_record, uses_other_code
 from synthkit.core.errors import StageError
+from synthkit.core.files import FORMAT
 from synthkit.core.params import STAGES, StageParams
 from synthkit.core.stage import open_stage
 
@@ -35,7 +36,7 @@ def test_a_record_names_its_results_and_those_it_was_made_from(run: Path) -> Non
     first, second = finish_stage(run, "01_topics", "a\n"), finish_stage(run, "02_datasets")
     assert first["made_from"] == {}
     assert second["made_from"] == {"fingerprint": first["fingerprint"], "results": first["results"]}
-    assert first["format"] == 2 and first["codes"] == [code_hash.hash_code("01_topics")]
+    assert first["format"] == FORMAT and first["codes"] == [code_hash.hash_code("01_topics")]
 
 
 def test_a_stage_made_again_breaks_the_chain_behind_it(run: Path) -> None:

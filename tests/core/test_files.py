@@ -62,9 +62,9 @@ def test_a_torn_last_line_is_dropped_and_the_next_record_stands_alone(tmp_path: 
 
 
 @pytest.mark.parametrize(("line", "why"), [
-    (b'{"name": "x", ', "not JSON"), (b'{"format": 2, "name": "x"}', "not a Row: score"),
+    (b'{"name": "x", ', "not JSON"), (b'{"format": 3, "name": "x"}', "not a Row: score"),
     (b'{"name": "\xff", "score": 1}', "not JSON"), (b"7", "not a record"),
-    (b'{"format": 2, "name": "x", "score": "high"}', "score: Input should be a valid number"),
+    (b'{"format": 3, "name": "x", "score": "high"}', "score: Input should be a valid number"),
 ])
 def test_a_corrupt_line_is_named_with_file_and_line(tmp_path: Path, line: bytes, why: str) -> None:
     path = tmp_path / "a.jsonl"
@@ -116,7 +116,7 @@ def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("line", "whose"), [
-    (b'{"name": "x", "score": 1.0}', "an older"), (b'{"format": 3, "name": "x", "score": 1.0}', "another"),
+    (b'{"name": "x", "score": 1.0}', "an older"), (b'{"format": 99, "name": "x", "score": 1.0}', "another"),
 ])
 def test_a_record_of_another_format_is_never_half_read(tmp_path: Path, line: bytes, whose: str) -> None:
     path = tmp_path / "a.jsonl"

@@ -58,7 +58,7 @@ def test_the_record_says_what_happened_and_an_unchanged_second_finish_renews_onl
     record = stage.finish(24, 20, {"similar": 3, "bad_reply": 1})
     assert record == load_stage_record(run, "01_topics")
     assert record | {"requested": 24, "kept": 20, "tokens": 120, "usd": 0.25, "attempt": "first"} == record
-    assert list(record["lost"].items()) == [("bad_reply", 1), ("similar", 3)]
+    assert list(record["refused"].items()) == [("bad_reply", 1), ("similar", 3)]
     assert record["versions"]["synthkit"] and record["seconds"] >= 0
     monkeypatch.setenv("SYNTHKIT_ATTEMPT", "second")
     again = open_topics(run)
@@ -79,7 +79,7 @@ def test_a_second_finish_after_more_work_says_what_is_there_then(run: Path) -> N
     again.started -= 50
     second = again.finish(3, 2, {"similar": 1})
     assert second == load_stage_record(run, "01_topics")
-    assert (second["kept"], second["lost"]) == (2, {"similar": 1})
+    assert (second["kept"], second["refused"]) == (2, {"similar": 1})
     assert second["results"] != first["results"] and second["seconds"] >= first["seconds"] + 50
     assert open_topics(run).resumed
 

@@ -177,7 +177,7 @@ def test_rows_are_in_the_order_of_the_items_whoever_finished_first(stage: Stage)
 
 def test_of_several_lines_of_an_owed_item_the_last_counts(stage: Stage) -> None:
     lines = [OwedItem(id="a", reason="endpoint", cause="", tries=n) for n in (1, 2)]
-    (stage.dir / "owed.jsonl").write_text("".join(f'{{"format":2,{line.model_dump_json()[1:]}\n' for line in lines))
+    (stage.dir / "owed.jsonl").write_text("".join(f'{{"format":3,{line.model_dump_json()[1:]}\n' for line in lines))
     assert read_owed(stage)["a"].tries == 2
 
 

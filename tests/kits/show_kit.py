@@ -39,12 +39,12 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     write_records(path, rows)
 
 
-def write_stage(run_dir: Path, name: str, lost: dict[str, int]) -> None:
-    """A finished stage's completion record: of ten items all are kept but those lost."""
+def write_stage(run_dir: Path, name: str, refused: dict[str, int]) -> None:
+    """A finished stage's completion record: of ten items all are kept but those refused."""
     folder = run_dir / name
     folder.mkdir(parents=True, exist_ok=True)
     record = {"format": FORMAT, "name": name, "attempt": "a", "fingerprint": "f", "results": "r", "made_from": {},
-              "requested": 10, "kept": 10 - sum(lost.values()), "lost": lost, "owed": 0, "metrics": {}, "tokens": 5,
-              "usd": 0.0, "charges": {}, "codes": ["c"], "made_by_other_code": False, "seconds": 6.0,
+              "requested": 10, "kept": 10 - sum(refused.values()), "refused": refused, "owed": 0, "metrics": {},
+              "tokens": 5, "usd": 0.0, "charges": {}, "codes": ["c"], "made_by_other_code": False, "seconds": 6.0,
               "versions": {"synthkit": "0"}, "finished_at": "2026-01-01T00:00:00+00:00"}
     (folder / "stage.json").write_text(json.dumps(record))

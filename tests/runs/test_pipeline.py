@@ -39,7 +39,7 @@ def test_every_stage_left_its_record_and_the_run_its_summary(ci_run: Path):
 def test_every_record_adds_up_and_names_what_it_was_made_from(ci_run: Path):
     records = [json.loads((ci_run / name / "stage.json").read_text()) for name in STAGES]
     for record in records:
-        assert record["requested"] == record["kept"] + sum(record["lost"].values()) + record["owed"], record["name"]
+        assert record["requested"] == record["kept"] + sum(record["refused"].values()) + record["owed"], record["name"]
         assert record["owed"] == 0 and record["made_by_other_code"] is False and len(record["codes"]) == 1
     named = [{"fingerprint": record["fingerprint"], "results": record["results"]} for record in records]
     assert [record["made_from"] for record in records] == [{}, *named[:-1]]

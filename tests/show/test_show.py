@@ -139,7 +139,7 @@ def test_report_is_one_safe_page(run_dir: Path) -> None:
     page = write_report(run_dir).read_text()
     assert "<script" not in page and "\x1b" not in page and "&lt;script&gt;" in page
     assert 'src="' not in page and "@import" not in page and "url(http" not in page
-    for part in ("The funnel", "What was lost, and why", "Tasks it has never seen", "AUP", "One trajectory to read",
+    for part in ("The funnel", "What was refused, and why", "Tasks it has never seen", "AUP", "One trajectory to read",
                  "Learning", "Provenance", "asks for a form", "100 %"):
         assert part in page
     assert page.count("<svg") == 4
@@ -153,7 +153,7 @@ def test_report_of_a_run_that_only_began(tmp_path: Path) -> None:
 
 def test_a_report_tells_what_is_owed_what_the_kit_did_wrong_and_what_was_presumed(run_dir: Path) -> None:
     path = run_dir / "05_trajectories" / "stage.json"
-    record = json.loads(path.read_text()) | {"owed": 2, "lost": {"gave_up": 5, "kit_fault": 1},
+    record = json.loads(path.read_text()) | {"owed": 2, "refused": {"gave_up": 5, "kit_fault": 1},
                                              "made_by_other_code": True,
                                              "charges": {"presumed": {"requests": 3, "tokens": 70, "usd": 0.5}}}
     path.write_text(json.dumps(record))

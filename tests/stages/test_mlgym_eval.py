@@ -72,7 +72,7 @@ def test_a_whole_evaluation_resumes_and_tells_good_from_bad(stage: Stage, monkey
     assert table[table["model"] == "student"]["valid"].all()
     assert mlgym_eval.aup(stage).aup["last"]["student"] > mlgym_eval.aup(stage).aup["last"]["base"]
     record = mlgym_eval.finish(stage)
-    assert (record["requested"], record["kept"]) == (12, 8) and sum(record["lost"].values()) == 4
+    assert (record["requested"], record["kept"]) == (12, 8) and sum(record["refused"].values()) == 4
     before, paid = read_records(stage.dir / "runs.jsonl"), dict(calls)
     mlgym_eval.run(stage)
     assert read_records(stage.dir / "runs.jsonl") == before and calls == paid

@@ -108,7 +108,7 @@ def test_a_stage_may_finish_owing_what_its_parameters_allow(run_dir: Path) -> No
         stage = open_rollouts(run_dir, teacher, allow_owed=0.5)
         trajectories.run(stage)
         record = trajectories.finish(stage)
-    assert 1 <= record["owed"] <= 2 and record["kept"] + sum(record["lost"].values()) + record["owed"] == 6
+    assert 1 <= record["owed"] <= 2 and record["kept"] + sum(record["refused"].values()) + record["owed"] == 6
 
 
 def test_a_full_context_window_ends_that_episode_alone(run_dir: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_fault_of_the_kit_at_one_rollout_costs_no_other_and_ends_the_stage_for
         stage = open_rollouts(run_dir, teacher)
         rows = trajectories.run(stage)
         trajectories.check(stage)
-        assert trajectories.finish(stage)["lost"]["kit_fault"] == 3
+        assert trajectories.finish(stage)["refused"]["kit_fault"] == 3
     assert [row.reason for row in rows[3:]] == ["kit_fault"] * 3
     undisturbed = map(json.loads, calm[0]["rollouts.jsonl"].splitlines()[:3])
     assert [row.model_dump() | {"format": 2} for row in rows[:3]] == list(undisturbed)
@@ -260,7 +260,7 @@ def test_a_run_that_the_kit_could_not_play_counts_in_no_score(tmp_path: Path) ->
         work.rewrite([*(row for row in whole if row != gone), refused])
         mlgym_eval.check(stage)
         record = mlgym_eval.finish(stage)
-    assert record["lost"]["kit_fault"] == 1 and record["metrics"]["tasks_left_out"] == ["wineCultivar"]
+    assert record["refused"]["kit_fault"] == 1 and record["metrics"]["tasks_left_out"] == ["wineCultivar"]
     assert mlgym_eval.aup(stage).pool
 
 

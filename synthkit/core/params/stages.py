@@ -88,25 +88,25 @@ class CodegenParams(SpreadParams):
 
 
 class SelfDebugParams(SpreadParams):
-    """Stage 04: when a task counts as verified, and how often it is repaired before it is discarded."""
+    """Stage 04: when a task counts as verified, and how often it is repaired before it is refused."""
 
     p_debug: float = Field(
         0.75, ge=0, le=1, description="Probability that a task that failed is repaired with the gate's evidence. "
         "Otherwise the request of stage 03 is sent again and the task's files start anew.")
     max_attempts: int = Field(
-        4, ge=1, description="Attempts at one task, its draft included, before it is discarded. 1 repairs nothing.")
+        4, ge=1, description="Attempts at one task, its draft included, before it is refused. 1 repairs nothing.")
     max_task_tokens: int | None = Field(
         None, ge=1, description="Tokens that repairing one task may take, in and out together. After a failed attempt "
-        "that reaches this, the task is discarded. null sets no limit.")
+        "that reaches this, the task is refused. null sets no limit.")
     max_task_usd: float | None = Field(
         None, gt=0, description="USD at list price that repairing one task may cost. After a failed attempt that "
-        "reaches this, the task is discarded. null sets no limit.")
+        "reaches this, the task is refused. null sets no limit.")
     margin: float = Field(
         0.02, ge=0, description="Least distance of the baseline from the trivial and from the perfect score. It is a "
         "share of the way from one to the other; above 0.5 no task can pass.")
     leak: float = Field(
         0.98, gt=0, le=1, description="Share of the way to a perfect score at which a shortcut is a leak. The way "
-        "starts at the trivial score. A task with a leak is discarded at once.")
+        "starts at the trivial score. A task with a leak is refused at once.")
     solver_attempts: int = Field(
         1, ge=0, description="Solutions asked of the teacher when no generic model beats the baseline. If none of "
         "them does either, the attempt fails. 0 asks for none.")
