@@ -6,6 +6,7 @@ Source: ours; the paper does not say how its tasks are split.
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
+from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 
 from synthkit.core.errors import HubError
 from synthkit.core.params import DatasetsParams
@@ -13,6 +14,7 @@ from synthkit.stages.datasets.forms import TaskPlan
 from synthkit.stages.datasets.table import choose_features
 
 TEST_SHARE = 0.3
+GROUP_DRAWS = 16  # Groups differ in size, so one draw of them may be far from the share that is wanted.
 LAGS = 3  # Past values given to a solver when a series has no other column.
 MAX_LAG = 24  # Past values are looked for among a table's columns up to this distance.
 LOOK = 40  # Rows that are looked at first for that.
@@ -21,47 +23,48 @@ MAX_BLOCK = 0.4  # At most this share of a series is set aside to choose test ro
 
 def split_frame(frame: pd.DataFrame, plan: TaskPlan, params: DatasetsParams,
                 seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(train, test) with their features and the target: the same rows for the same seed."""
+    """(train, test) with their features and the target: the same rows for the same seed.
+
+    About 30 % of the rows are for testing, within the caps of the parameters. Raises HubError with reason
+    no_usable_split or no_features.
+    """
     n_test = min(params.max_test_rows, round(TEST_SHARE * len(frame)))
     n_train = min(params.max_train_rows, len(frame) - n_test)
-    rng = np.random.default_rng(seed)
     if plan.split == "time":
         return split_by_time(frame, plan, n_train, n_test)
     if plan.split == "grouped":
-        test, train = split_by_group(frame, plan, n_test, rng)
+        train, test = split_by_group(frame, plan, n_test, seed)
     elif plan.split == "stratified":
-        test, train = split_by_class(frame, plan, n_test, rng)
+        train, test = split_by_class(frame, plan, n_test, seed)
     else:
-        order = rng.permutation(len(frame))
-        test, train = order[:n_test], order[n_test:]
-    return keep_features(frame.iloc[train[:n_train]], plan), keep_features(frame.iloc[test], plan)
+        train, test = next(ShuffleSplit(1, test_size=n_test, random_state=seed).split(frame))
+    return keep_features(frame.iloc[train[:n_train]], plan), keep_features(frame.iloc[test[:n_test]], plan)
 
 
-def split_by_class(frame: pd.DataFrame, plan: TaskPlan, n_test: int,
-                   rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(test, train) rows with each class in the same share; a class's only row goes to train."""
-    order = rng.permutation(len(frame))
-    target = frame[plan.target].iloc[order]
-    place = target.groupby(target, sort=False).cumcount().to_numpy()
-    size = target.groupby(target, sort=False).transform("size").to_numpy()
-    share = n_test / len(frame)
-    in_test = np.floor((place + 1) * share + 0.5) > np.floor(place * share + 0.5)
-    in_test &= size > 1
-    return order[in_test][:n_test], order[~in_test]
+def split_by_class(frame: pd.DataFrame, plan: TaskPlan, n_test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(train, test) rows with each class in the same share. A class's only row goes to train."""
+    target = frame[plan.target]
+    alone = (target.groupby(target).transform("size") == 1).to_numpy()
+    rows = np.flatnonzero(~alone)
+    splitter = StratifiedShuffleSplit(1, test_size=n_test, random_state=seed)
+    try:
+        train, test = next(splitter.split(rows, target.iloc[rows].astype(str)))
+    except ValueError as error:
+        raise HubError("no_usable_split", f"{plan.target} has too many classes for its rows: {error}") from error
+    return np.concatenate([rows[train], np.flatnonzero(alone)]), rows[test]
 
 
-def split_by_group(frame: pd.DataFrame, plan: TaskPlan, n_test: int,
-                   rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(test, train) rows with no group in both; groups are drawn for the test set until it is full."""
-    codes = pd.factorize(frame[plan.group_or_time], sort=True)[0]
-    groups = rng.permutation(codes.max() + 1)
-    filled = np.cumsum(np.bincount(codes)[groups])
-    chosen = groups[:int(np.searchsorted(filled, n_test)) + 1]
-    order = rng.permutation(len(frame))
-    in_test = np.isin(codes[order], chosen)
-    if in_test.all():
+def split_by_group(frame: pd.DataFrame, plan: TaskPlan, n_test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(train, test) rows with no group in both. Of several draws the one nearest to `n_test` rows is taken."""
+    groups = frame[plan.group_or_time]
+    if groups.isna().any():
+        raise HubError("no_usable_split", f"some rows have no {plan.group_or_time}")
+    if groups.nunique() < 2:
         raise HubError("no_usable_split", f"{plan.group_or_time} has too few groups")
-    return order[in_test][:n_test], order[~in_test]
+    splitter = GroupShuffleSplit(GROUP_DRAWS, test_size=n_test / len(frame), random_state=seed)
+    draws = splitter.split(frame, groups=pd.factorize(groups, sort=True)[0])
+    train, test = min(draws, key=lambda draw: abs(len(draw[1]) - n_test))
+    return train, test
 
 
 def split_by_time(frame: pd.DataFrame, plan: TaskPlan, n_train: int,

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,6 +30,7 @@ from synthkit.records import EvalRun, ModelName, RefusedRun
 from synthkit.stages.common.benchmark import find_benchmark
 from synthkit.stages.common.episodes import play_or_go_on
 from synthkit.stages.common.funnel import Funnel, count_reasons
+from synthkit.stages.common.seeds import derive_seed
 from synthkit.stages.mlgym_eval.players import Chat, open_model, params_of
 from synthkit.stages.mlgym_eval.results import COMPARED, aup, comparable, difference, read_runs, scores, to_plain
 from synthkit.stages.mlgym_eval.runs import EvalJob, summarise_run
@@ -89,14 +89,9 @@ def plan_jobs(stage: Stage) -> list[EvalJob]:
     """Every run of every model, in a fixed order. The seed depends on task and run only: equal chances for all."""
     names = [task.id for task in load_benchmark(stage)]
     return [
-        EvalJob(model, name, k, derive_seed(stage.seed, name, k))
+        EvalJob(model, name, k, derive_seed(stage.seed, "eval", name, k))
         for model in MODELS for name in names for k in range(params_of(stage).runs)
     ]
-
-
-def derive_seed(seed: int, task_id: str, run: int) -> int:
-    """The seed of a run, below a million; models do not enter it."""
-    return int.from_bytes(sha256(f"eval {seed} {task_id} {run}".encode()).digest()[:4], "big") % 1_000_000
 
 
 @contextmanager
