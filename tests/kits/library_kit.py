@@ -38,12 +38,12 @@ def read_frame(dataset_id: str) -> pd.DataFrame:
     return clean_frame(load_table(dataset_id))
 
 
-def lay_out(entry: Entry, files: dict[str, str], folder: Path) -> None:
+def lay_out(entry: Entry, files: dict[str, str], folder: Path, seed: int = 0) -> None:
     """A task's folder with its answers, split as stage 02 does it."""
     plan, params = TaskPlan.model_validate(entry.plan.model_dump()), DatasetsParams()
     frame = apply_plan(read_frame(NEAR.get(entry.slug, entry.dataset.dataset_id)), plan)
     check_plan(frame, plan, params)
-    write_files(folder / "data", *split_frame(frame, plan, params, 0), plan.task_kind)
+    write_files(folder / "data", *split_frame(frame, plan, params, seed), plan.task_kind)
     (folder / "baseline.py").write_text(files["baseline_py"])
     (folder / "evaluate.py").write_text(files["evaluate_py"])
 

@@ -31,8 +31,9 @@ def choose_faults() -> list[tuple[str, Flaw]]:
     return list(first.values())
 
 
-def try_files(entry: Entry, files: dict[str, str], folder: Path, limit_s: int = 300) -> tuple[list[Verdict], Candidate]:
-    lay_out(entry, files, folder)
+def try_files(entry: Entry, files: dict[str, str], folder: Path, *, limit_s: int = 300,
+              seed: int = 0) -> tuple[list[Verdict], Candidate]:
+    lay_out(entry, files, folder, seed)
     rows = [sum(1 for _ in (folder / f"data/{name}.csv").open()) - 1 for name in ("train", "test")]
     with open_candidate(build_proposal(entry, *rows), TaskCode(**files), folder / "data", time_limit_s=limit_s,
                     margin=PARAMS.margin, leak=PARAMS.leak, seed=0, sandbox=SANDBOX) as candidate:
@@ -71,8 +72,9 @@ def test_a_sound_task_passes_every_gate(slug: str, tmp_path: Path) -> None:
 
 
 def test_a_baseline_that_no_model_beats_leaves_no_headroom(tmp_path: Path) -> None:
+    """Of a small table: with these rows for testing, no generic model is better than the baseline."""
     entry = load_library()["strike-duration"]
-    verdicts, _ = try_files(entry, entry.good_files(), tmp_path)
+    verdicts, _ = try_files(entry, entry.good_files(), tmp_path, seed=2)
     assert (verdicts[-1].gate, verdicts[-1].reason) == ("headroom", "no_headroom")
 
 
