@@ -56,7 +56,7 @@ def test_a_fault_is_refused_by_its_own_gate(slug: str, flaw: Flaw, tmp_path: Pat
     files = entry.draft([flaw])
     assert flaw.is_in(files) and not flaw.is_in(entry.good_files())
     assert compare_code(TaskCode(**entry.good_files()), TaskCode(**files))
-    verdicts, _ = try_files(entry, files, tmp_path, 6 if flaw.reason == "baseline_timeout" else 300)
+    verdicts, _ = try_files(entry, files, tmp_path, limit_s=6 if flaw.reason == "baseline_timeout" else 300)
     said = verdicts[-1]
     assert (said.gate, said.reason) == (flaw.gate, flaw.reason), said
     # What the scripted teacher mends it by is in what a repair request shows.
