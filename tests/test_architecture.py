@@ -100,3 +100,23 @@ def test_an_import_upward_is_found(tmp_path: Path) -> None:
     assert list_upward(group_rooms(found.imports, "synthkit"), BELOW) == ["core -> gym"]
     assert group_rooms(found.imports, "synthkit.stages") == {"sft": {"topics"}, "topics": {"sft"}}
     assert set(find_circle(found.imports)) == {"synthkit.stages.sft.stage", "synthkit.stages.topics.stage"}
+
+
+def test_every_public_name_says_what_it_is() -> None:
+    """Functions, methods and classes of the package; of an overloaded function only the last one."""
+    silent = []
+    for path in sorted((ROOT / "synthkit").rglob("*.py")):
+        if not any(part in path.as_posix() for part in ("/offline/library/", "/offline/held_out/")):
+            silent += [f"{path.relative_to(ROOT)}: {name}" for name in list_silent(parse(path))]
+    assert silent == []
+
+
+def list_silent(tree: ast.AST) -> list[str]:
+    """The public definitions in a tree, those inside of classes too, that have no docstring."""
+    found = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            overloaded = any(ast.unparse(mark) == "overload" for mark in node.decorator_list)
+            found += [] if ast.get_docstring(node) or overloaded else [node.name]
+            found += [f"{node.name}.{name}" for name in list_silent(node)] if isinstance(node, ast.ClassDef) else []
+    return found

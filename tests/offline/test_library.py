@@ -52,7 +52,7 @@ def run_here(script: str) -> None:
         signal.signal(signal.SIGALRM, old)
 
 
-class Bench:
+class TaskFolder:
     """Runs a task's scripts in its folder, as the sandbox would, but in this process."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
@@ -80,26 +80,26 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Bench:
-    return Bench(tmp_path, monkeypatch, capsys)
+def task_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> TaskFolder:
+    return TaskFolder(tmp_path, monkeypatch, capsys)
 
 
-def find_fault(entry: Entry, files: dict[str, str], bench: Bench) -> str:
+def find_fault(entry: Entry, files: dict[str, str], task_folder: TaskFolder) -> str:
     """What a gate would say of a draft; empty when nothing is wrong."""
     try:
         check_static(TaskCode.model_validate(files))
-        submission = bench.run_baseline()
+        submission = task_folder.run_baseline()
     except GateRefusal as refusal:
         return f"{refusal.reason}: {refusal.evidence}"
     except Exception:
         return traceback.format_exc()
     if list(submission["id"]) != list(pd.read_csv("data/answers.csv")["id"]):
         return "bad_submission"
-    return find_fault_of_scores(entry.plan.metric, bench)
+    return find_fault_of_scores(entry.plan.metric, task_folder)
 
 
-def find_fault_of_scores(metric: str, bench: Bench) -> str:
-    output = bench.evaluate("data/answers.csv")
+def find_fault_of_scores(metric: str, task_folder: TaskFolder) -> str:
+    output = task_folder.evaluate("data/answers.csv")
     try:
         scores = json.loads(output)
     except ValueError:
@@ -109,9 +109,9 @@ def find_fault_of_scores(metric: str, bench: Bench) -> str:
     target = pd.read_csv("data/answers.csv").iloc[:, 1]
     guess = pd.read_csv("submission.csv").iloc[:, 1]
     own = build_metrics()[metric].compute(target.to_numpy(), guess.to_numpy())
-    if bench.score("submission.csv", metric) != pytest.approx(own):
+    if task_folder.score("submission.csv", metric) != pytest.approx(own):
         return "metric_mismatch"
-    trivial = bench.score("data/sample_submission.csv", metric)
+    trivial = task_folder.score("data/sample_submission.csv", metric)
     way = normalise_score(own, trivial, build_metrics()[metric].perfect)
     return "" if 0.02 <= way <= 0.98 else "baseline_too_weak"
 
@@ -173,16 +173,16 @@ def test_a_wrong_name_is_found_by_its_search_words(hub):
 
 
 @pytest.mark.parametrize("slug", GOOD)
-def test_a_good_task_runs_and_leaves_room(slug, bench):
+def test_a_good_task_runs_and_leaves_room(slug, task_folder):
     entry = load_library()[slug]
     files = entry.good_files()
-    lay_out(entry, files, bench.folder)
-    assert find_fault(entry, files, bench) == ""
-    assert bench.score("data/answers.csv", entry.plan.metric) == build_metrics()[entry.plan.metric].perfect
+    lay_out(entry, files, task_folder.folder)
+    assert find_fault(entry, files, task_folder) == ""
+    assert task_folder.score("data/answers.csv", entry.plan.metric) == build_metrics()[entry.plan.metric].perfect
     answers = pd.read_csv("data/answers.csv")
     for broken in (answers.iloc[1:], answers.rename(columns={"id": "row"}), answers.assign(id=0),
                    answers.assign(**{entry.plan.target: None})):
         broken.to_csv("broken.csv", index=False)
         with pytest.raises(SystemExit) as stopped:
-            bench.evaluate("broken.csv")
+            task_folder.evaluate("broken.csv")
         assert isinstance(stopped.value.code, str)
