@@ -25,10 +25,10 @@ from synthkit.core.errors import ParamError, StageError, SynthkitError
 from synthkit.core.files import write_text
 from synthkit.core.lock import hold_run
 from synthkit.core.notebooks import check_notebook, execute_notebook, last_cell
+from synthkit.core.opening import new_attempt
 from synthkit.core.params import STAGES, StageParams
 from synthkit.core.paths import find_root, show_path
 from synthkit.core.profiles import read_yaml
-from synthkit.core.stage import new_attempt
 from synthkit.show.terminal import format_results, format_stage
 
 Params = Mapping[str, StageParams]

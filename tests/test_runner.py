@@ -42,7 +42,7 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_notebook(repo: Path, name: str, body: str = "pass", last: str = FINISH) -> None:
     values = "\n".join(f"{key} = {value!r}" for key, value in STAGES[name]().model_dump().items())
-    opening = f"from synthkit.core.stage import open_stage\nstage = open_stage({name!r}, globals())"
+    opening = f"from synthkit.core.opening import open_stage\nstage = open_stage({name!r}, globals())"
     cells = [new_code_cell(text) for text in (values, opening, body, last, "raise SystemError('an exercise ran')")]
     cells[0].metadata["tags"], cells[-1].metadata["tags"] = ["parameters"], ["exercise"]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -215,7 +215,7 @@ def test_an_interrupt_while_the_kernel_starts_begins_no_cell(repo: Path) -> None
 
 def test_the_kernel_works_under_the_runners_lock(repo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     body = ("import subprocess, sys; from synthkit.core import lock; assert stage.run_dir.resolve() in lock._held\n"
-            "code = 'from synthkit.core.stage import open_stage; open_stage(\"01_topics\", {\"n_topics\": 3})'\n"
+            "code = 'from synthkit.core.opening import open_stage; open_stage(\"01_topics\", {\"n_topics\": 3})'\n"
             "done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, close_fds=False)\n"
             "assert 'another process is at work in outputs/offline' in done.stderr, done.stderr")
     write_notebook(repo, "01_topics", body)
@@ -288,7 +288,7 @@ def test_work_of_other_code_is_kept_and_made_again_only_when_asked(
         repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     folder = repo / "outputs" / "offline"
     with monkeypatch.context() as patch:
-        patch.setattr("synthkit.core.stage.hash_code", lambda name: f"old {name}")
+        patch.setattr("synthkit.core.opening.hash_code", lambda name: f"old {name}")
         finish_before(folder, "02_datasets", profile_values(repo))
     finish_stage(folder, "02_datasets", **profile_values(repo)["02_datasets"])
     finish_stage(folder, "03_codegen", **profile_values(repo)["03_codegen"])

@@ -27,9 +27,9 @@ import psutil
 from kits.library_kit import SOUND
 
 from synthkit.core.ledger import open_database
+from synthkit.core.opening import open_stage
 from synthkit.core.params import STAGES as MODELS
 from synthkit.core.params import TopicsParams
-from synthkit.core.stage import open_stage
 from synthkit.gym.sandbox.folders import open_folder
 from synthkit.offline.answers import read_cells
 from synthkit.offline.library import Entry, load_library

@@ -12,8 +12,8 @@ from synthkit.core import chain, code_hash
 from synthkit.core.chain import is_complete, list_pending, load_stage_record, uses_other_code
 from synthkit.core.errors import StageError
 from synthkit.core.files import FORMAT
+from synthkit.core.opening import open_stage
 from synthkit.core.params import STAGES, StageParams
-from synthkit.core.stage import open_stage
 
 FIRST_FOUR = list(STAGES)[:4]
 

@@ -16,7 +16,8 @@ from kits.chain_kit import finish_stage
 from synthkit.core import lock
 from synthkit.core.errors import StageError
 from synthkit.core.lock import INHERITED, hold_run, lock_environment
-from synthkit.core.stage import Stage, open_stage, under_lock
+from synthkit.core.opening import open_stage
+from synthkit.core.stage import Stage, under_lock
 
 HOLD = """
 import sys
@@ -29,7 +30,7 @@ with hold_run(Path(sys.argv[1]), "a test"):
 """
 OPEN = """
 import sys
-from synthkit.core.stage import open_stage
+from synthkit.core.opening import open_stage
 stage = open_stage("01_topics", {"run_dir": sys.argv[1]})
 print("in", flush=True)
 sys.stdin.readline()
@@ -48,7 +49,7 @@ except StageError:
 """
 KERNEL = """
 import os, subprocess, sys
-from synthkit.core.stage import open_stage
+from synthkit.core.opening import open_stage
 open_stage("01_topics", {"run_dir": sys.argv[1]})
 child = subprocess.Popen(["sleep", "600"], close_fds=False)
 print(os.getpid(), child.pid, flush=True)

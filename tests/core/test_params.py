@@ -22,9 +22,9 @@ from synthkit.core.describe_params import (
     write_yaml_comments,
 )
 from synthkit.core.errors import ParamError
+from synthkit.core.opening import open_stage
 from synthkit.core.params import STAGES
 from synthkit.core.profiles import RUN_FIELDS
-from synthkit.core.stage import open_stage
 
 BASE = ROOT / "params" / "base.yaml"
 REMEDY = "run `python -m synthkit.core.describe_params` and commit what it writes"

@@ -12,9 +12,10 @@ from synthkit.core import prompts
 from synthkit.core.chain import load_stage_record
 from synthkit.core.errors import ParamError, RecordError, StageError
 from synthkit.core.ledger import Ledger
+from synthkit.core.opening import open_stage
 from synthkit.core.params import STAGES
 from synthkit.core.paths import find_root
-from synthkit.core.stage import Stage, open_stage
+from synthkit.core.stage import Stage
 
 
 @pytest.fixture

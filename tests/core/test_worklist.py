@@ -24,7 +24,8 @@ from synthkit.core.errors import (
     TransientEndpointError,
 )
 from synthkit.core.files import read_records
-from synthkit.core.stage import Stage, open_stage
+from synthkit.core.opening import open_stage
+from synthkit.core.stage import Stage
 from synthkit.core.worklist import OwedItem, Worklist, count_owed, read_owed
 
 
@@ -187,7 +188,7 @@ from concurrent.futures import CancelledError
 from contextlib import nullcontext
 from pydantic import BaseModel
 from synthkit.core.executor import pause
-from synthkit.core.stage import open_stage
+from synthkit.core.opening import open_stage
 from synthkit.core.worklist import Worklist
 class Row(BaseModel):
     id: str

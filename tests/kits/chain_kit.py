@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.core.chain import RESULT_FILES
+from synthkit.core.opening import open_stage
 from synthkit.core.params import STAGES
-from synthkit.core.stage import open_stage
 
 
 def finish_stage(run_dir: Path, name: str, text: str = "", /, **values: Any) -> dict[str, Any]:

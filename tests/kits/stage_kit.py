@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from synthkit.core.files import write_records
-from synthkit.core.stage import Stage, open_stage
+from synthkit.core.opening import open_stage
+from synthkit.core.stage import Stage
 from synthkit.records import Topic
 from synthkit.stages.codegen import stage as codegen
 from synthkit.stages.datasets import stage as datasets

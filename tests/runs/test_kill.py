@@ -20,7 +20,7 @@ TOPICS = 5
 CONCURRENCY = 2
 WORKER = """
 import importlib, json, sys
-from synthkit.core.stage import open_stage
+from synthkit.core.opening import open_stage
 name, values = json.loads(sys.argv[1])
 stage = open_stage(name, values)
 module = importlib.import_module(f"synthkit.stages.{name[3:]}")

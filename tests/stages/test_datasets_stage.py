@@ -106,6 +106,44 @@ def test_splits_are_disjoint_sized_and_the_same_for_a_seed(split: str) -> None:
         assert train["g"].max() <= test["g"].min()
 
 
+def test_a_cap_takes_rows_of_all_groups() -> None:
+    """Rows that lie group by group, as many tables do: of the first groups alone nothing could be learnt of others."""
+    frame = make_frame(2000).assign(g=np.arange(2000) // 100, place=np.arange(2000))
+    plan = make_plan(features=["place", "g"], split="grouped", group_or_time="g")
+    train, test = split_frame(frame, plan, SMALL, seed=0)
+    assert (len(train), len(test)) == (100, 40)
+    assert train["g"].nunique() >= 8 and test["g"].nunique() >= 4 and not set(train["g"]) & set(test["g"])
+    assert not train["place"].is_monotonic_increasing and not test["place"].is_monotonic_increasing
+
+
+def test_a_group_that_holds_most_rows_is_for_training() -> None:
+    frame = make_frame(400).assign(g=np.minimum(np.arange(400) // 20, 9))  # The last group has more than half of all.
+    plan = make_plan(features=["a"], split="grouped", group_or_time="g")
+    train, test = split_frame(frame, plan, DatasetsParams(max_train_rows=400, max_test_rows=400), seed=0)
+    assert len(train) + len(test) == 400 and len(test) == 60, "three of ten groups, without the large one"
+
+
+def test_a_classs_only_row_is_for_training() -> None:
+    frame = make_frame(200).assign(c=["common"] * 194 + [f"only{k}" for k in range(6)])
+    plan = make_plan(target="c", task_kind="classification", metric="mcc", split="stratified")
+    train, test = split_frame(frame, plan, SMALL, seed=0)
+    assert (len(train), len(test)) == (100, 40) and set(test["c"]) == {"common"}
+    places = np.flatnonzero(train["c"] != "common")
+    assert len(places) == 6 and places.min() < 90, "among the others, not behind them"
+
+
+@pytest.mark.parametrize(("change", "split"), [
+    ({"g": [*range(199), None]}, "grouped"), ({"g": 1}, "grouped"),
+    ({"c": [str(k % 60) for k in range(200)]}, "stratified"),
+])
+def test_a_split_that_cannot_be_made_is_refused(change: dict[str, Any], split: str) -> None:
+    """A row without a group, one group only, more classes than rows to test on."""
+    plan = make_plan(target="c", task_kind="classification", metric="mcc", split=split, group_or_time="g")
+    with pytest.raises(HubError) as caught:
+        split_frame(make_frame().assign(**change), plan, SMALL, seed=0)
+    assert caught.value.reason == "no_usable_split"
+
+
 def test_no_test_label_stands_among_another_rows_past_values() -> None:
     bare = make_frame(400).assign(t=np.arange(400))
     given = bare.assign(last=bare["y"].shift(1), year=bare["y"].shift(12)).dropna()

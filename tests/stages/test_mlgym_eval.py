@@ -8,8 +8,9 @@ from kits.stage_kit import finish_empty
 from synthkit.core.errors import StageError
 from synthkit.core.files import read_records
 from synthkit.core.llm import Reply
+from synthkit.core.opening import open_stage
 from synthkit.core.params import STAGES
-from synthkit.core.stage import Stage, open_stage
+from synthkit.core.stage import Stage
 from synthkit.gym.trajectory import Trajectory
 from synthkit.offline.policy import next_action
 from synthkit.stages.mlgym_eval import stage as mlgym_eval

@@ -8,9 +8,10 @@ from kits.stage_kit import finish_empty
 
 from synthkit.core.errors import ParamError, ReplyError, StageError
 from synthkit.core.files import write_records
+from synthkit.core.opening import open_stage
 from synthkit.core.params import STAGES
 from synthkit.core.profiles import check_params
-from synthkit.core.stage import Stage, open_stage
+from synthkit.core.stage import Stage
 from synthkit.records import SftExample
 from synthkit.stages.common.local_student import LocalChat
 from synthkit.stages.sft import stage as sft

@@ -14,8 +14,9 @@ from kits.stage_kit import ANSWERS, finish_drafts, open_with
 from synthkit.core.chain import load_stage_record
 from synthkit.core.errors import BudgetError, EndpointError, StageError
 from synthkit.core.files import read_records
+from synthkit.core.opening import open_stage
 from synthkit.core.params import STAGES
-from synthkit.core.stage import Stage, open_stage
+from synthkit.core.stage import Stage
 from synthkit.core.worklist import read_owed
 from synthkit.gym.trajectory import Trajectory
 from synthkit.stages.mlgym_eval import stage as mlgym_eval

@@ -11,8 +11,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from synthkit.core.errors import StageError
 from synthkit.core.files import read_records, write_records
+from synthkit.core.opening import open_stage
 from synthkit.core.params import TopicsParams
-from synthkit.core.stage import Stage, open_stage
+from synthkit.core.stage import Stage
 from synthkit.offline.library import load_library
 from synthkit.records import Batch, Cell, RefusedIdea
 from synthkit.stages.common.similarity import TextIndex, normalise_text

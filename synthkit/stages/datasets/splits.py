@@ -23,48 +23,56 @@ MAX_BLOCK = 0.4  # At most this share of a series is set aside to choose test ro
 
 def split_frame(frame: pd.DataFrame, plan: TaskPlan, params: DatasetsParams,
                 seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(train, test) with their features and the target: the same rows for the same seed.
+    """(train, test) with their features and the target: the same rows in the same order for the same seed.
 
-    About 30 % of the rows are for testing, within the caps of the parameters. Raises HubError with reason
-    no_usable_split or no_features.
+    About 30 % of the rows are for testing; the parameters cap both parts. Raises HubError with reason no_usable_split
+    or no_features.
     """
     n_test = min(params.max_test_rows, round(TEST_SHARE * len(frame)))
     n_train = min(params.max_train_rows, len(frame) - n_test)
     if plan.split == "time":
         return split_by_time(frame, plan, n_train, n_test)
     if plan.split == "grouped":
-        train, test = split_by_group(frame, plan, n_test, seed)
+        train, test = split_by_group(frame, plan, params, seed)
     elif plan.split == "stratified":
-        train, test = split_by_class(frame, plan, n_test, seed)
+        train, test = split_by_class(frame, plan, n_train, n_test, seed)
     else:
-        train, test = next(ShuffleSplit(1, test_size=n_test, random_state=seed).split(frame))
-    return keep_features(frame.iloc[train[:n_train]], plan), keep_features(frame.iloc[test[:n_test]], plan)
+        train, test = next(ShuffleSplit(1, train_size=n_train, test_size=n_test, random_state=seed).split(frame))
+    return keep_features(frame.iloc[train], plan), keep_features(frame.iloc[test], plan)
 
 
-def split_by_class(frame: pd.DataFrame, plan: TaskPlan, n_test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(train, test) rows with each class in the same share. A class's only row goes to train."""
+def split_by_class(frame: pd.DataFrame, plan: TaskPlan, n_train: int, n_test: int,
+                   seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(train, test) rows with each class in the same share. A class's only row is for training.
+
+    Raises HubError for more classes than either part has rows.
+    """
     target = frame[plan.target]
     alone = (target.groupby(target).transform("size") == 1).to_numpy()
-    rows = np.flatnonzero(~alone)
-    splitter = StratifiedShuffleSplit(1, test_size=n_test, random_state=seed)
+    rows, single = np.flatnonzero(~alone), np.flatnonzero(alone)
+    splitter = StratifiedShuffleSplit(1, train_size=min(n_train, len(frame) - n_test) - len(single), test_size=n_test,
+                                      random_state=seed)
     try:
         train, test = next(splitter.split(rows, target.iloc[rows].astype(str)))
     except ValueError as error:
         raise HubError("no_usable_split", f"{plan.target} has too many classes for its rows: {error}") from error
-    return np.concatenate([rows[train], np.flatnonzero(alone)]), rows[test]
+    return np.random.default_rng(seed).permutation(np.concatenate([rows[train], single])), rows[test]
 
 
-def split_by_group(frame: pd.DataFrame, plan: TaskPlan, n_test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(train, test) rows with no group in both. Of several draws the one nearest to `n_test` rows is taken."""
+def split_by_group(frame: pd.DataFrame, plan: TaskPlan, params: DatasetsParams,
+                   seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(train, test) rows with no group in both. Of several draws of groups the one nearest to 30 % of rows is taken."""
     groups = frame[plan.group_or_time]
     if groups.isna().any():
         raise HubError("no_usable_split", f"some rows have no {plan.group_or_time}")
     if groups.nunique() < 2:
         raise HubError("no_usable_split", f"{plan.group_or_time} has too few groups")
-    splitter = GroupShuffleSplit(GROUP_DRAWS, test_size=n_test / len(frame), random_state=seed)
-    draws = splitter.split(frame, groups=pd.factorize(groups, sort=True)[0])
-    train, test = min(draws, key=lambda draw: abs(len(draw[1]) - n_test))
-    return train, test
+    draws = GroupShuffleSplit(GROUP_DRAWS, test_size=TEST_SHARE, random_state=seed).split(
+        frame, groups=pd.factorize(groups, sort=True)[0])
+    train, test = min(draws, key=lambda draw: abs(len(draw[1]) - TEST_SHARE * len(frame)))
+    # The splitter gives rows in the order of the table: a cut must not take the groups that stand first.
+    rng = np.random.default_rng(seed)
+    return rng.permutation(train)[:params.max_train_rows], rng.permutation(test)[:params.max_test_rows]
 
 
 def split_by_time(frame: pd.DataFrame, plan: TaskPlan, n_train: int,
@@ -118,7 +126,7 @@ def choose_apart(start: int, end: int, lags: set[int]) -> list[int]:
 
 
 def keep_features(frame: pd.DataFrame, plan: TaskPlan) -> pd.DataFrame:
-    """A column that only the split went by is no feature."""
+    """The features and the target, without a column that was only used to split. Raises HubError no_features."""
     names = choose_features(frame, plan)
     if not names:
         raise HubError("no_features", "no column is left to predict from")
