@@ -77,7 +77,7 @@ def name_below(run_dir: Path, name: str) -> dict[str, str]:
 
 
 def find_break(run_dir: Path, name: str) -> tuple[str, str] | None:
-    """Of the stages before `name` the one that has to be run first, and why; None when all of them stand."""
+    """The earlier stage that has to be run before `name`, and why; None when every earlier stage is valid."""
     names = list(STAGES)[:list(STAGES).index(name)]
     broken = [stage for stage in names if load_stage_record(run_dir, stage) is None]
     if broken:

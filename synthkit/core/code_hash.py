@@ -50,10 +50,9 @@ def list_modules(package: Path) -> dict[str, Path]:
         place = os.path.relpath(where, package)
         if place == ".":
             folders[:] = [name for name in folders if name not in OUTSIDE]
-            continue
-        for name in names:
-            if name.endswith(".py"):
-                found[place if name == "__init__.py" else f"{place}/{name[:-3]}"] = Path(where, name)
+        for name in (name for name in names if name.endswith(".py")):
+            module = os.path.normpath(f"{place}/{name[:-3]}")
+            found[module.removesuffix("/__init__")] = Path(where, name)
     return found
 
 

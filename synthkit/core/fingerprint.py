@@ -72,7 +72,7 @@ def bound_values(params: BaseModel) -> dict[str, Any]:
 
 
 def name_kind(address: str, service: str) -> str:
-    """Of an address only its kind: another host or port of the same service changes nothing."""
+    """The kind of an address: embedded, local, none or remote. Another host or port of a service changes nothing."""
     return name_word(address, service) or "remote"
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+M = TypeVar("M", bound=StageParams)
 RENEWED = ("attempt", "seconds", "versions", "finished_at")  # What a second finish alone does not make a change.
 
 
@@ -198,6 +199,12 @@ class Stage:
             ("folder", place, "Where its work lies, relative to the repository's root."),
             *(row for row in list_params(self.params) if row[0] != "run_dir"),
         ])
+
+
+def params_as(stage: Stage, model: type[M]) -> M:
+    """A stage's parameters as its own model of them."""
+    assert isinstance(stage.params, model), f"{stage.name} has {type(stage.params).__name__}"
+    return stage.params
 
 
 def under_lock(function: Callable[Concatenate[Stage, P], R]) -> Callable[Concatenate[Stage, P], R]:

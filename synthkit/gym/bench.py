@@ -75,7 +75,7 @@ def bench_session(params: SandboxParams, task: Task, n: int) -> dict[str, float]
 
 
 def require(sandbox: Sandbox, command: str, expected: str) -> None:
-    """A bench of something that does not work would be fast."""
+    """Raise SandboxError unless a command prints what it should: one that is broken would look fast."""
     said = sandbox.run(command, 60).output.strip()
     if said != expected:
         raise SandboxError(f"{command!r} gave {said!r} in place of {expected!r}", "see what `synthkit doctor` says")

@@ -90,7 +90,7 @@ class Entry(Strict):
     leak: LeakReason | None = Field(None, description="why stage 04 has to refuse the plan for good, whatever the code")
 
     def good_files(self) -> dict[str, str]:
-        """Description, baseline and evaluation without a flaw, by the names of TaskFile; empty without a plan."""
+        """Description, baseline and evaluation without a flaw, by the field names of TaskCode; empty without a plan."""
         if self.plan is None:
             return {}
         return {

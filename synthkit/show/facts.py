@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from synthkit.core.files import read_records
+from synthkit.core.text import cut_end
 from synthkit.core.worklist import KIT_FAULT, OWED_FILE
 from synthkit.show.scores import measure_gain
 from synthkit.show.summary import EVAL_STAGE, is_above_baseline
@@ -71,7 +72,7 @@ def _describe_refusal(row: Mapping[str, Any]) -> str:
     what = next((str(row[key]) for key in _NAMES if row.get(key)), "")
     why = next((str(row[key]) for key in _EXPLAINS if row.get(key)), "")
     why = " ".join(clean_text(why).split())
-    return ": ".join(part for part in (what, why if len(why) < 220 else why[:219] + "…") if part)
+    return ": ".join(part for part in (what, cut_end(why, 220)) if part)
 
 
 def choose_trajectory(run_dir: Path, scores: pd.DataFrame) -> dict[str, Any] | None:

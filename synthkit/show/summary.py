@@ -42,7 +42,7 @@ def build_summary(run_dir: Path) -> dict[str, Any]:
     }
     if records[-1]:
         aup, difference = read_aup(run_dir)
-        summary["models"] = summarize_models(read_scores(run_dir), aup)
+        summary["models"] = summarise_models(read_scores(run_dir), aup)
         summary |= {"aup_difference": difference, "pool": aup.pool, "max_tau": aup.max_tau}
     return summary
 
@@ -69,7 +69,7 @@ def read_aup(run_dir: Path) -> tuple[Aup, dict[str, Any]]:
         raise RecordError(f"{path} cannot be read: {error!r}", "run stage 07 again") from error
 
 
-def summarize_models(scores: pd.DataFrame, aup: Aup) -> list[dict[str, Any]]:
+def summarise_models(scores: pd.DataFrame, aup: Aup) -> list[dict[str, Any]]:
     """One row a model, in the order of scores.csv: AUP, share of valid submissions, tasks above the baseline.
 
     A task counts as above the baseline when more than half of its runs end above it; a run without a score does not.

@@ -12,7 +12,7 @@ from IPython.display import HTML, Markdown
 from pandas.io.formats.style import Styler
 
 from synthkit.core.params import STAGES
-from synthkit.core.text import cut_end, cut_middle
+from synthkit.core.text import cut_end
 from synthkit.show.rows import Record, flatten_record, make_frame
 from synthkit.show.text import clean_text, escape_text
 
@@ -102,4 +102,4 @@ def show_flow(*steps: str, returns: str = "") -> Markdown:
 def _write_label(text: str) -> str:
     """Text that stays inside a quoted label and one line: all but letters, digits and blanks as character codes."""
     words = " ".join(clean_text(text).split())
-    return "".join(c if c.isalnum() or c == " " else f"#{ord(c)};" for c in cut_middle(words, 200))
+    return "".join(c if c.isalnum() or c == " " else f"#{ord(c)};" for c in cut_end(words, 200))

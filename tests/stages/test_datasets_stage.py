@@ -253,7 +253,7 @@ def test_a_task_that_says_what_another_says_is_dropped_before_it_costs_more(tmp_
         stage = open_with("02_datasets", tmp_path, teacher, benchmark="none")
         first = datasets.run(stage)
         assert [row.task_id for row in first] == ["iris-species-t001"]
-        assert datasets.funnel(stage) == (3, 1, {"same_task": 2}, {})
+        assert datasets.funnel(stage) == (3, 1, {"near_duplicate": 2}, {})
         assert datasets.run(stage) == first
     repeated = first[0].model_copy(update={"task_id": "other", "metric": "f1_macro"})
     assert datasets.drop_near_duplicates([first[0], repeated], 1) == ([first[0], repeated], [])

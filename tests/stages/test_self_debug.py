@@ -176,7 +176,7 @@ def test_an_evaluation_past_its_time_is_refused(iris: tuple[Proposal, Path]) -> 
 
 
 def answer_code(messages: list[dict[str, str]]) -> dict[str, str]:
-    """Task 1 is right at once, 2 when the evidence is shown, 3 at its third try, 4 never."""
+    """Task 1 is right at once, 2 when the evidence is shown, 3 at its third attempt, 4 never."""
     task = next(line for line in messages[1]["content"].splitlines() if line.startswith("Task id: "))[-1]
     request = messages[-1]["content"]
     repaired = "Failing gate: baseline" in request and "KeyError: 'kind'" in request
@@ -239,6 +239,6 @@ def test_a_task_may_cost_so_much(tmp_path: Path, limit: dict[str, float]) -> Non
         stage = open_with("04_self_debug", tmp_path, teacher, sandbox={"backend": BACKEND}, p_debug=1.0, **limit)
         stage.params.teacher = stage.params.teacher.model_copy(update=prices)
         self_debug.run(stage)
-    # The third task is right at its third try, and after the second its money is spent.
+    # The third task is right at its third attempt, and after the second its money is spent.
     assert self_debug.funnel(stage) == (3, 2, {"baseline_failed": 1}, {})
     assert [attempt.usd for attempt in self_debug.read_attempts(stage)] == pytest.approx([0, 0, 2e-6, 0, 2e-6])

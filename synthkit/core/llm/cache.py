@@ -75,7 +75,7 @@ class Flight:
 
 
 class Flights:
-    """Of threads with the same request one asks and pays, the others wait for its reply."""
+    """Lets one thread send a request and pay for it; other threads with the same request wait for its reply."""
 
     def __init__(self) -> None:
         self.guard, self.under_way = threading.Lock(), dict[str, Flight]()

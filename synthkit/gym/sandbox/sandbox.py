@@ -97,7 +97,7 @@ class Sandbox:
         self.stop()
 
     def start(self) -> None:
-        """Start the session, as `with` does. Raises SandboxError when its guest does not start and answer in 20 s."""
+        """Start the session, as `with` does. Raises SandboxError when its guest does not answer."""
         with ExitStack() as stack:
             tools = make_folder()
             stack.callback(delete_folder, tools)

@@ -96,7 +96,9 @@ class TaskMeta(Section):
     reference_score: float | None = None
     perfect_score: float | None = None
     reference_model: str | None = Field(None, description="who got `reference_score`: a generic model or solution.py")
-    solver_pass_rate: float | None = Field(None, description="share of the generic models that beat the baseline")
+    solver_pass_rate: float | None = Field(
+        None, description="share of the solvers that beat the baseline: generic models and, where they fail, solutions "
+        "by the teacher")
     solver_gain: float | None = Field(None, description="what the best gains, in shares of baseline to perfect")
     dataset_id: str | None = None
     dataset_revision: str | None = None
@@ -106,7 +108,7 @@ class TaskMeta(Section):
     topic: str | None = None
     dataset_files: dict[str, str] = Field({}, description="sha256 of the files that were fetched at that revision")
     gates: list[str] = Field([], description="the gates that it passed, in their order")
-    attempts: list[str] = Field([], description="what became of each try, the last one being this task")
+    attempts: list[str] = Field([], description="outcome of each attempt; the last one is this task")
     origin: dict[str, Origin] = Field({}, description="by stage")
     hashes: dict[str, str] = Field({}, description="sha256 of the files under data/<id>/, filled in when written")
 

@@ -15,20 +15,19 @@ from synthkit.core.files import read_records
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import CodegenParams
 from synthkit.core.progress import Progress, show_progress
-from synthkit.core.stage import Stage, under_lock
+from synthkit.core.stage import Stage, params_as, under_lock
 from synthkit.core.worklist import Worklist, check_owed, count_owed
 from synthkit.records import Draft, Proposal, RefusedDraft, TaskCode
 from synthkit.stages.common.code_request import build_code_request
 from synthkit.stages.common.funnel import Funnel, count_reasons
 from synthkit.stages.common.origins import build_origin
 from synthkit.stages.common.seeds import derive_seed
-from synthkit.stages.common.task_writer import complete_code, hash_code, write_draft
+from synthkit.stages.common.task_writer import complete_code, hash_task_code, write_draft
 
 
 def params_of(stage: Stage) -> CodegenParams:
     """The parameters of this stage."""
-    assert isinstance(stage.params, CodegenParams)
-    return stage.params
+    return params_as(stage, CodegenParams)
 
 
 def load_inputs(stage: Stage) -> list[Proposal]:
@@ -101,7 +100,7 @@ def draft_task(context: Drafting, proposal: Proposal) -> Draft:
     code = complete_code(proposal, code, evaluation)
     write_draft(stage.dir / "tasks", proposal, code, data_of(stage, proposal), limit)
     return Draft(task_id=proposal.task_id, title=proposal.title, metric=proposal.metric, time_limit_s=limit,
-                 evaluation=evaluation, code_hash=hash_code(code), code=code,
+                 evaluation=evaluation, code_hash=hash_task_code(code), code=code,
                  origin=build_origin(stage, context.client, replies))
 
 
@@ -144,6 +143,4 @@ def check(stage: Stage) -> None:
 @under_lock
 def finish(stage: Stage) -> dict[str, Any]:
     """Write the completion record."""
-    requested, kept, refused, owed = funnel(stage)
-    metrics = {"distinct_codes": len({row.code_hash for row in read_drafts(stage)})}
-    return stage.finish(requested, kept, refused, metrics, owed=owed)
+    return funnel(stage).finish(stage, {"distinct_codes": len({row.code_hash for row in read_drafts(stage)})})

@@ -22,7 +22,7 @@ def build_code_request(proposal: Proposal, data: Path, *, sample_rows: int, time
 
 
 def read_heads(data: Path, rows: int) -> dict[str, str]:
-    """How the files begin that a solver sees."""
+    """The first rows of each file that a solver sees, as text."""
     return {name: read_head(data / f"{name}.csv", rows) for name in SHOWN_FILES}
 
 

@@ -10,7 +10,7 @@ from synthkit.gym.task.config import Origin
 
 
 def build_origin(stage: Stage, client: ChatClient, replies: Sequence[Reply]) -> Origin:
-    """Of the replies that one task's part was made from."""
+    """Teacher, seed, prompts and cost of the replies that this part of a task was made from."""
     tokens_in, tokens_out = sum(reply.tokens_in for reply in replies), sum(reply.tokens_out for reply in replies)
     return Origin(teacher=client.teacher.model, seed=stage.seed,
                   prompts={name: hash_prompts([name]) for name in PROMPTS_OF[stage.name]},

@@ -9,7 +9,7 @@ from synthkit.gym.task.config import TaskMeta
 from synthkit.records import Proposal, TaskCode
 
 
-def hash_code(code: TaskCode) -> str:
+def hash_task_code(code: TaskCode) -> str:
     """A short hash of a task's code, by which versions of it are told apart."""
     return hashlib.sha256(code.model_dump_json().encode()).hexdigest()[:16]
 

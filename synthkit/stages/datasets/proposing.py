@@ -14,7 +14,7 @@ from synthkit.core.hub import HubClient
 from synthkit.core.llm import ChatClient, Reply
 from synthkit.core.params import DatasetsParams
 from synthkit.core.prompts import render_messages
-from synthkit.core.stage import Stage
+from synthkit.core.stage import Stage, params_as
 from synthkit.gym.scoring.metrics import METRICS_BY_KIND, direction_of
 from synthkit.gym.task.config import Origin
 from synthkit.records import Proposal, RefusedTopic, Topic
@@ -48,8 +48,7 @@ class Proposing:
 
 def params_of(stage: Stage) -> DatasetsParams:
     """The parameters of this stage."""
-    assert isinstance(stage.params, DatasetsParams)
-    return stage.params
+    return params_as(stage, DatasetsParams)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Stage 02: the teacher names a dataset for each topic; it is found, checked, pinned, and made into a task's files.
 
-Source: paper, stage 2 (a proposal without a match on the Hub is discarded, sampled rows go into the next prompt). How
+Source: paper, stage 2 (a proposal without a match on the Hub is refused, sampled rows go into the next prompt). How
 near a match may be, licences, sizes and how many rows are shown are not disclosed: parameters with our own defaults.
 """
 
@@ -30,7 +30,7 @@ from synthkit.stages.datasets.proposing import (
     propose,
 )
 
-SAME_TASK = 0.8  # TF-IDF cosine of two tasks' texts from which they say the same.
+SAME_TASK = 0.8  # TF-IDF cosine of two tasks' texts from which they are near-duplicates.
 
 
 def load_inputs(stage: Stage) -> list[Topic]:
@@ -115,8 +115,9 @@ def drop_near_duplicates(rows: list[Proposal], max_near_duplicates: int) -> tupl
             texts.add(describe(row))
             ids.append(row.task_id)
             continue
-        dropped.append(RefusedTopic(topic_id=row.topic_id, title=row.topic_title, reason="same_task", named=row.named,
-                                detail=f"{row.task_id} says what {', '.join(near)} says", proposal=row))
+        detail = f"{row.task_id} is a near-duplicate of {', '.join(near)}"
+        dropped.append(RefusedTopic(topic_id=row.topic_id, title=row.topic_title, reason="near_duplicate",
+                                    detail=detail, named=row.named, proposal=row))
     return kept, dropped
 
 

@@ -8,15 +8,14 @@ from synthkit.core.chain import load_stage_record
 from synthkit.core.llm import Reply
 from synthkit.core.params import MlgymEvalParams, StudentParams, TeacherParams
 from synthkit.core.paths import locate
-from synthkit.core.stage import Stage
+from synthkit.core.stage import Stage, params_as
 
 Chat = Callable[..., Reply]
 
 
 def params_of(stage: Stage) -> MlgymEvalParams:
     """The parameters of this stage."""
-    assert isinstance(stage.params, MlgymEvalParams)
-    return stage.params
+    return params_as(stage, MlgymEvalParams)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from synthkit.records import (
 )
 from synthkit.stages.common.code_request import build_code_request, read_heads
 from synthkit.stages.common.seeds import derive_random, derive_seed
-from synthkit.stages.common.task_writer import complete_code, hash_code
+from synthkit.stages.common.task_writer import complete_code, hash_task_code
 from synthkit.stages.self_debug.candidate import open_candidate
 from synthkit.stages.self_debug.gates import run_gates
 
@@ -157,7 +157,7 @@ def record_attempt(job: DebugJob, code: TaskCode, how: How, number: int, verdict
     """The row of an attempt from its verdicts, the last of which tells its outcome."""
     last = verdicts[-1]
     return Attempt(
-        task_id=job.draft.task_id, number=number, how=how, code_hash=hash_code(code), code=code, verdicts=verdicts,
+        task_id=job.draft.task_id, number=number, how=how, code_hash=hash_task_code(code), code=code, verdicts=verdicts,
         scores=scores, difficulty=difficulty if scores else None, gate=last.gate if last.reason else None,
         reason=last.reason, evidence=last.evidence, final=last.final,
     )

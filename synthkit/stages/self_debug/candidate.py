@@ -109,7 +109,7 @@ def open_candidate(proposal: Proposal, code: TaskCode, data: Path, *, time_limit
     """A candidate in a temporary folder, deleted with the block. The parameters are the fields of Candidate."""
     with open_folder() as folder, ExitStack() as closing:
         yield Candidate(proposal, code, data, Path(folder), time_limit_s, margin, leak,
-                    derive_seed(seed, "trial", proposal.task_id), sandbox, closing, solve, solver_attempts)
+                    derive_seed(seed, "candidate", proposal.task_id), sandbox, closing, solve, solver_attempts)
 
 
 def lay_out_evaluation(candidate: Candidate) -> None:
@@ -152,7 +152,7 @@ def to_csv(tables: dict[str, pd.DataFrame]) -> dict[str, bytes]:
 
 
 def read_table(candidate: Candidate) -> Table:
-    """The task's rows as a leak is looked for in them."""
+    """The task's rows in the form that `find_leak` takes."""
     names = ("train", "test", "sample_submission")
     train, test, sample = (pd.read_csv(candidate.data / f"{name}.csv") for name in names)
     target = candidate.proposal.target

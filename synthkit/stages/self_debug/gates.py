@@ -38,7 +38,7 @@ CLOSE = 1e-6
 
 
 def check_leaks(candidate: Candidate) -> None:
-    """No shortcut in the data gives the labels away."""
+    """Raises GateRefusal when a shortcut in the data gives the labels away."""
     leak = find_leak(read_table(candidate), candidate.standard, candidate.leak)
     if leak:
         raise GateRefusal(
@@ -47,7 +47,7 @@ def check_leaks(candidate: Candidate) -> None:
 
 
 def check_schema(candidate: Candidate) -> None:
-    """The files form a task that MLGym's format allows."""
+    """Raises GateRefusal when the files form no task that MLGym's format allows."""
     root = candidate.folder / "root"
     write_draft(root, candidate.proposal, candidate.code, candidate.data, candidate.time_limit_s)
     try:
@@ -57,7 +57,7 @@ def check_schema(candidate: Candidate) -> None:
 
 
 def check_baseline(candidate: Candidate) -> None:
-    """baseline.py runs in time and leaves a submission of the right form."""
+    """Raises GateRefusal unless baseline.py runs in time and leaves a submission of the right form."""
     task = candidate.loaded_task()
     result, submission = run_baseline(task, candidate.sandbox)
     if result.limit == "memory" or (result.exit_code != 0 and "MemoryError" in result.output):
@@ -73,7 +73,7 @@ def check_baseline(candidate: Candidate) -> None:
 
 
 def check_evaluation(candidate: Candidate) -> None:
-    """evaluate.py prints one JSON object with the metric, the same each time, and agrees with scikit-learn."""
+    """Raises GateRefusal unless evaluate.py prints the metric, the same each time and as scikit-learn has it."""
     lay_out_evaluation(candidate)
     sound, broken = ({name: EvaluationRun(f"submissions/{name}.csv") for name in names}
                      for names in (candidate.submissions, candidate.corrupt))
@@ -95,14 +95,14 @@ def check_evaluation(candidate: Candidate) -> None:
 
 
 def check_elsewhere(outcome: EvaluationOutcome) -> None:
-    """MLGym runs evaluate.py in the folder where the agent happens to be."""
+    """Raises GateRefusal unless evaluate.py works from another folder too, as MLGym may run it."""
     if outcome.exit_code != 0:
         raise GateRefusal("needs_folder", f"evaluate.py works in the task's folder only; from another one it says:\n"
                       f"{outcome.output}")
 
 
 def check_oracle(candidate: Candidate) -> None:
-    """A perfect answer scores the optimum, and the same labels on the wrong rows do not: this proves the direction."""
+    """Raises GateRefusal unless a perfect answer scores the optimum and shuffled labels score less."""
     perfect, shuffled = candidate.values["perfect"], candidate.values["shuffled"]
     if not np.isclose(perfect, candidate.perfect, atol=CLOSE):
         raise GateRefusal("wrong_optimum", f"the perfect answer scores {perfect:.6g}; the optimum of "
@@ -112,7 +112,7 @@ def check_oracle(candidate: Candidate) -> None:
 
 
 def check_corrupt(candidate: Candidate) -> None:
-    """evaluate.py refuses broken submissions by itself: outside of this kit nothing else would."""
+    """Raises GateRefusal when evaluate.py accepts a broken submission, which nothing outside of this kit would see."""
     for name in candidate.corrupt:
         if candidate.outcomes[name].timed_out:
             require_success("evaluate", candidate.outcomes[name], candidate.time_limit_s)
@@ -124,7 +124,7 @@ def check_corrupt(candidate: Candidate) -> None:
 
 
 def check_order(candidate: Candidate) -> None:
-    """trivial < baseline < perfect, in the metric's direction, with a margin on both sides."""
+    """Raises GateRefusal unless trivial < baseline < perfect in the metric's direction, with a margin on both sides."""
     score = normalise(candidate, candidate.values["baseline"])
     shown = ", ".join(f"{name} {candidate.values[name]:.6g}" for name in ("trivial", "baseline", "perfect"))
     if score < candidate.margin:
@@ -134,7 +134,7 @@ def check_order(candidate: Candidate) -> None:
 
 
 def check_headroom(candidate: Candidate) -> None:
-    """A generic model that knows all columns beats the baseline or, when none does, a solution by the teacher."""
+    """Raises GateRefusal when neither a generic model on all columns nor the teacher's solution beats the baseline."""
     floor = normalise(candidate, candidate.values["baseline"])
     answers = run_generic_models(candidate)
     scores = score_answers(candidate, answers)

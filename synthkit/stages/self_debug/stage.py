@@ -1,7 +1,7 @@
 """Stage 04: each draft runs through the gates; what fails goes back to the teacher with the evidence, or starts anew.
 
 Source: paper, stage 4 (with probability p_debug the error goes back for a repair, otherwise generation restarts at the
-code stage; after k tries the task is discarded). p_debug, k and the gates are not disclosed: ours.
+code stage; after k attempts the task is refused). p_debug, k and the gates are not disclosed: ours.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from synthkit.core.executor import raise_if_stopped
 from synthkit.core.files import append_record, read_records, write_records
 from synthkit.core.params import SelfDebugParams
 from synthkit.core.progress import Progress, show_progress
-from synthkit.core.stage import Stage, under_lock
+from synthkit.core.stage import Stage, params_as, under_lock
 from synthkit.core.worklist import Worklist, check_owed, count_owed
 from synthkit.gym.task import Task, list_tasks
 from synthkit.gym.task.config import Origin
@@ -36,8 +36,7 @@ from synthkit.stages.self_debug.gates import GATES
 
 def params_of(stage: Stage) -> SelfDebugParams:
     """The parameters of this stage."""
-    assert isinstance(stage.params, SelfDebugParams)
-    return stage.params
+    return params_as(stage, SelfDebugParams)
 
 
 def load_inputs(stage: Stage) -> list[Draft]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from synthkit.core.files import append_record, write_text
 from synthkit.core.params import SftParams
-from synthkit.core.stage import Stage
+from synthkit.core.stage import Stage, params_as
 from synthkit.records import SftExample, TrainingStep
 
 STATE = "trainer_state.json"
@@ -21,8 +21,7 @@ WORLD = int(os.environ.get("WORLD_SIZE", "1"))
 
 def params_of(stage: Stage) -> SftParams:
     """The parameters of this stage."""
-    assert isinstance(stage.params, SftParams)
-    return stage.params
+    return params_as(stage, SftParams)
 
 
 def count_steps(params: SftParams, n_rows: int) -> int:

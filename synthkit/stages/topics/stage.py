@@ -19,7 +19,7 @@ from synthkit.core.llm import ChatClient
 from synthkit.core.params import TopicsParams
 from synthkit.core.progress import Progress, show_progress
 from synthkit.core.prompts import render_messages
-from synthkit.core.stage import Stage, under_lock
+from synthkit.core.stage import Stage, params_as, under_lock
 from synthkit.core.worklist import Worklist, count_owed
 from synthkit.records import Batch, Cell, Topic, TopicIdea
 from synthkit.stages.common.funnel import Funnel
@@ -39,8 +39,7 @@ class TopicBatch(BaseModel):
 
 def params_of(stage: Stage) -> TopicsParams:
     """The parameters of this stage."""
-    assert isinstance(stage.params, TopicsParams)
-    return stage.params
+    return params_as(stage, TopicsParams)
 
 
 def load_inputs(stage: Stage) -> list[Cell]:

@@ -15,7 +15,7 @@ from synthkit.core.files import read_records, write_records
 from synthkit.core.llm import ChatClient
 from synthkit.core.params import TrajectoriesParams
 from synthkit.core.progress import Progress, show_progress
-from synthkit.core.stage import Stage, under_lock
+from synthkit.core.stage import Stage, params_as, under_lock
 from synthkit.core.worklist import Worklist, check_owed, count_owed, read_owed
 from synthkit.gym.agent.tools import list_tools
 from synthkit.gym.environment import Environment
@@ -49,8 +49,7 @@ class Playing:
 
 def params_of(stage: Stage) -> TrajectoriesParams:
     """The parameters of this stage."""
-    assert isinstance(stage.params, TrajectoriesParams)
-    return stage.params
+    return params_as(stage, TrajectoriesParams)
 
 
 def load_inputs(stage: Stage) -> list[Verified]:

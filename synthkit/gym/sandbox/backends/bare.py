@@ -33,7 +33,7 @@ def start_bare(workspace: Path, tools: Path, params: SandboxParams, stack: ExitS
 
 
 def wait(process: Guest) -> None:
-    """End a guest by closing its stdin, by force where it takes longer than 5 s."""
+    """Close a guest's stdin and wait for it to end; kill it after STOP_TIMEOUT_S."""
     # The guest kills what it has started when its stdin closes.
     process.stdin.close()
     try:

@@ -85,7 +85,7 @@ def min_limit(wanted: int, hard: int) -> int:
 
 
 def end_container(engine: str, name: str, process: Guest) -> None:
-    """End a container by closing its guest's stdin, by force where it takes longer than 10 s."""
+    """Close the stdin of a container's guest and wait for it to end; kill it after STOP_TIMEOUT_S."""
     with suppress(OSError):
         process.stdin.close()
     try:

@@ -17,7 +17,7 @@ TOOLS = "/run/synthkit"
 ETC = {"passwd": f"agent:x:1000:1000:agent:{HOME}:/bin/bash\n", "group": "agent:x:1000:\n",
        "hosts": "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"}
 NAMES = ("python", "python3", f"python3.{sys.version_info.minor}")
-INSIDE = Path(shim.__file__).parent
+IN_SANDBOX = Path(shim.__file__).parent
 GUEST_MODULES = ("guest", "guest_editor", "guest_lint", "guest_limits", "guest_processes", "guest_shell", "guest_usage",
                  "guest_window")
 PYFLAKES_MODULES = ("__init__", "checker", "messages")
@@ -48,7 +48,7 @@ def write_tools(folder: Path, python: str, inside: str) -> None:
 def write_sources(folder: Path) -> None:
     """The guest's files as source, for another Python than this one; without `python` for the warm interpreter."""
     for name in GUEST_MODULES:
-        (folder / f"{name}.py").write_bytes((INSIDE / f"{name}.py").read_bytes())
+        (folder / f"{name}.py").write_bytes((IN_SANDBOX / f"{name}.py").read_bytes())
     (folder / "pyflakes.zip").write_bytes(pack_pyflakes())
     for path in folder.iterdir():
         path.chmod(0o644)
@@ -57,12 +57,12 @@ def write_sources(folder: Path) -> None:
 
 @cache
 def compile_modules(*names: str) -> dict[str, bytes]:
-    """Modules of `inside` as .pyc files, by file name; compiled once, for sessions and Python runs start them anew.
+    """Modules of `in_sandbox/` as .pyc files, by file name; compiled once, since each session starts them anew.
 
     They are copied to where they run. Run from where the package lies, its path would show inside.
     """
     header = importlib.util.MAGIC_NUMBER + bytes(12)
-    sources = {name: (INSIDE / f"{name}.py").read_bytes() for name in names}
+    sources = {name: (IN_SANDBOX / f"{name}.py").read_bytes() for name in names}
     return {f"{name}.pyc": header + marshal.dumps(compile(source, f"{name}.py", "exec"))
             for name, source in sources.items()}
 

@@ -61,7 +61,7 @@ class Zygote:
             socket.send_fds(self.control, [json.dumps(terms).encode()], fds)
 
     def stop(self) -> None:
-        """End the interpreter by closing its control socket, by force where it takes longer than 5 s."""
+        """Close the interpreter's control socket and wait for it to end; kill it after STOP_TIMEOUT_S."""
         self.control.close()
         try:
             self.process.wait(STOP_TIMEOUT_S)
