@@ -82,7 +82,7 @@ def test_stages_run_once_and_their_parameters_are_kept(repo: Path, capsys: pytes
     ("import os; os._exit(3)", FINISH, "exited with status 3 in cell 4", "see outputs/offline/notebooks/"),
     ("import sys; sys.exit(0)", FINISH, "ended in cell 4 without its completion record", "look at that cell"),
     ("{}['boom']", FINISH, "failed: KeyError: 'boom'", "open outputs/offline/notebooks/"),
-    ("from synthkit.core.errors import HubError; raise HubError('gated', 'it is gated', 'accept its terms')", FINISH,
+    ("from synthkit.core.errors import EndpointError; raise EndpointError('it is gated', 'accept its terms')", FINISH,
      "failed: it is gated", "accept its terms"),
     ("open('/dev/full', 'w').write('x' * 99999)", FINISH, "the disk is full", "free some space"),
 ])

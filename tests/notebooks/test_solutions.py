@@ -21,6 +21,7 @@ import nbformat
 import pytest
 from kits.places import ROOT
 
+from synthkit.core.files import FORMAT
 from synthkit.core.params import STAGES
 from synthkit.gym.aup import compute_aup
 
@@ -193,7 +194,7 @@ def broken_drafts(ci_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     (folder / "tasks").symlink_to(ci_run / "03_codegen/tasks")
     lines = (ci_run / "03_codegen/drafts.jsonl").read_text()
     for task_id, code in (("no-python", "x = 1\nopen('submission.csv'\n"), ("silent", "Ridge().fit(x, y)\n")):
-        lines += json.dumps({"format": 2, "task_id": task_id, "code": {"baseline_py": code}}) + "\n"
+        lines += json.dumps({"format": FORMAT, "task_id": task_id, "code": {"baseline_py": code}}) + "\n"
     (folder / "drafts.jsonl").write_text(lines)
     return folder.parent
 
@@ -296,7 +297,7 @@ def trained(ci_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"step": step, "loss": loss, "mean_token_accuracy": 0.1 * step}
             for step, loss in enumerate((2.0, 0.7, 0.9, 0.6, 0.65, 0.8), 1)]
     # A coin's perplexity is 2: a loss of log 2 = 0.693.
-    log = [{"format": 2} | row for row in [*rows, {"step": 6, "train_runtime": 1.0}]]
+    log = [{"format": FORMAT} | row for row in [*rows, {"step": 6, "train_runtime": 1.0}]]
     (run / "06_sft/training_log.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in log))
     return run
 

@@ -13,7 +13,7 @@ from kits.stage_kit import ANSWERS, finish_drafts, open_with
 
 from synthkit.core.chain import load_stage_record
 from synthkit.core.errors import BudgetError, EndpointError, StageError
-from synthkit.core.files import read_records
+from synthkit.core.files import FORMAT, read_records
 from synthkit.core.opening import open_stage
 from synthkit.core.params import STAGES
 from synthkit.core.stage import Stage
@@ -183,7 +183,7 @@ def test_a_fault_of_the_kit_at_one_rollout_costs_no_other_and_ends_the_stage_for
         assert trajectories.finish(stage)["refused"]["kit_fault"] == 3
     assert [row.reason for row in rows[3:]] == ["kit_fault"] * 3
     undisturbed = map(json.loads, calm[0]["rollouts.jsonl"].splitlines()[:3])
-    assert [row.model_dump() | {"format": 2} for row in rows[:3]] == list(undisturbed)
+    assert [row.model_dump() | {"format": FORMAT} for row in rows[:3]] == list(undisturbed)
 
 
 def test_a_budget_that_is_spent_stops_at_once_and_loses_nothing(run_dir: Path) -> None:
