@@ -24,9 +24,9 @@ PLAIN = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": "/nonex
 
 
 @pytest.fixture(scope="module")
-def run(ci_run: Path) -> Path:
+def run(request: pytest.FixtureRequest) -> Path:
     # The whole offline run is put to the same tests by `make exports`.
-    return Path(os.environ.get("SYNTHKIT_EXPORTED_RUN", ci_run))
+    return Path(os.environ.get("SYNTHKIT_EXPORTED_RUN") or request.getfixturevalue("ci_run"))
 
 
 def export(run: Path, kind: str, out: Path) -> list[Task]:
