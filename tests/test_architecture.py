@@ -16,9 +16,9 @@ BELOW = {
 }
 GYM = {  # Of the gym's rooms.
     "task": set(), "aup": set(), "sandbox": {"task"}, "scoring": {"sandbox", "task"},
-    "agent": {"scoring", "sandbox", "task"}, "environment": {"agent", "scoring", "sandbox", "task"},
+    "agent": {"scoring", "task"}, "environment": {"agent", "scoring", "sandbox", "task"},
     "trajectory": {"environment", "agent", "sandbox", "task"},
-    "episode": {"trajectory", "environment", "agent", "scoring", "sandbox", "task"},
+    "episode": {"trajectory", "environment", "agent", "sandbox", "task"},
     "bench": {"environment", "sandbox", "task"},
 }
 MAX_LINES = 400

@@ -195,13 +195,13 @@ def test_a_client_works_with_a_sender_elsewhere(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     sent: list[tuple[dict[str, Any], int, int | None]] = []
 
-    class Desk:
+    class OwnSender:
         def send(self, request: dict[str, Any], sample: int, seed: int | None) -> Reply:
             sent.append((request, sample, seed))
             return Reply('{"title": "a"}', 1, 1, 0.5, cached=True)
 
     teacher = TeacherParams(base_url="https://teacher.invalid/v1", send_seed=False)
-    client = ChatClient(teacher, tmp_path, STAGE, sender=Desk())
+    client = ChatClient(teacher, tmp_path, STAGE, sender=OwnSender())
     assert client.ask(HELLO, Form, sample=2, seed=3)[0] == Form(title="a")
     assert sent[0][1:] == (2, 3) and "seed" not in sent[0][0] and sent[0][0]["messages"] == HELLO
     assert list(tmp_path.iterdir()) == []

@@ -58,13 +58,13 @@ def test_plans_are_refused_with_typed_reasons() -> None:
     assert caught.value.reason == "no_features"
 
 
-def test_a_desk_leaves_no_thread_behind(tmp_path: Path) -> None:
+def test_a_context_leaves_no_thread_behind(tmp_path: Path) -> None:
     with serve_teacher(ANSWERS) as teacher:
         finish_topics(tmp_path, teacher, 1)
         stage = open_with("02_datasets", tmp_path, teacher, benchmark="none")
         before = set(threading.enumerate())
-        with open_proposing(stage) as desk:
-            assert desk.tables.submit(threading.current_thread).result() not in before
+        with open_proposing(stage) as context:
+            assert context.tables.submit(threading.current_thread).result() not in before
         assert not [thread for thread in threading.enumerate() if thread not in before and "Pool" in thread.name]
 
 

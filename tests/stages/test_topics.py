@@ -48,10 +48,10 @@ def test_asks_until_there_are_enough_and_names_the_near_duplicates(tmp_path: Pat
         kept = topics.run(stage)
     assert [topic.id[:4] for topic in kept] == [f"t{n:03d}" for n in range(1, 8)]
     assert kept[0].id == "t001-forecast-the-river"
-    rejected = read_records(stage.dir / "refused.jsonl", RefusedIdea)
-    assert rejected[0].reason == "near_duplicate" and rejected[0].near_duplicate_of == rejected[0].title
-    requested, n, lost, _ = topics.funnel(stage)
-    assert requested == n + sum(lost.values()) and n == 7
+    refused = read_records(stage.dir / "refused.jsonl", RefusedIdea)
+    assert refused[0].reason == "near_duplicate" and refused[0].near_duplicate_of == refused[0].title
+    requested, n, reasons, _ = topics.funnel(stage)
+    assert requested == n + sum(reasons.values()) and n == 7
     topics.check(stage)
     assert topics.finish(stage)["metrics"]["batches"] == len(teacher.asked)
 
