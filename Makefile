@@ -71,7 +71,7 @@ exports: $(STAMP)
 	@SYNTHKIT_EXPORTED_RUN=outputs/offline $(PY) -m pytest tests/export/test_export.py $(ARGS)
 
 kills: $(STAMP)
-	@SYNTHKIT_KILLS=$${SYNTHKIT_KILLS:-30} $(PY) -m pytest -s tests/runs/test_kills.py $(ARGS)
+	@SYNTHKIT_KILLS=$${SYNTHKIT_KILLS:-30} $(PY) -m pytest -s tests/runs/test_kill.py tests/runs/test_kills.py $(ARGS)
 
 storm: $(STAMP)
 	@SYNTHKIT_STORM_S=$${SYNTHKIT_STORM_S:-600} $(PY) -m pytest -s tests/runs/test_storm.py $(ARGS)

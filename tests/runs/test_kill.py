@@ -1,4 +1,7 @@
-"""Stages 02 to 04 killed by force in the middle: started again they end the same, and no answer is asked for twice."""
+"""Stages 02 to 04 killed by force in the middle: started again they end the same, and no answer is asked for twice.
+
+`make test` kills stage 03, `make kills` each of them.
+"""
 
 import json
 import os
@@ -16,6 +19,7 @@ from kits.places import ROOT
 from kits.stage_kit import ANSWERS, BASELINE, CODE, PLAN, finish_datasets, finish_drafts, finish_topics
 
 BACKEND = "bwrap" if shutil.which("bwrap") else "process"
+slow = pytest.mark.skipif("SYNTHKIT_KILLS" not in os.environ, reason="run by `make kills`")
 TOPICS = 5
 CONCURRENCY = 2
 WORKER = """
@@ -108,7 +112,10 @@ def run_stage(name: str, run_dir: Path, killer: Killer) -> dict[str, bytes]:
     return read_results(run_dir / name)
 
 
-@pytest.mark.parametrize(("name", "kills"), [("02_datasets", (2, 5)), ("03_codegen", (2, 4)), ("04_self_debug", (3,))])
+@pytest.mark.parametrize(("name", "kills"), [
+    pytest.param("02_datasets", (2, 5), marks=slow), ("03_codegen", (2, 4)),
+    pytest.param("04_self_debug", (3,), marks=slow),
+])
 def test_a_killed_stage_ends_the_same_and_pays_nothing_twice(name: str, kills: tuple[int, ...], tmp_path: Path) -> None:
     whole = run_stage(name, tmp_path / "whole", Killer(1_000))
     for at in kills:
