@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
+CHAT_TEMPLATE = PROMPTS / "chatml.jinja"  # Of every student, in training and in play.
 
 _templates = Environment(loader=FileSystemLoader(PROMPTS), undefined=StrictUndefined, trim_blocks=True,
                          lstrip_blocks=True, autoescape=False)

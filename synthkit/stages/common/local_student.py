@@ -13,9 +13,8 @@ from typing import Any
 
 from synthkit.core.errors import ContextOverflow, EndpointError, TransientEndpointError
 from synthkit.core.llm import Reply
-from synthkit.core.prompts import PROMPTS
+from synthkit.core.prompts import CHAT_TEMPLATE
 
-TEMPLATE = PROMPTS / "chatml.jinja"
 BATCH = 16
 GATHER_S = 0.02
 SHORT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
@@ -47,7 +46,7 @@ class LocalChat:
         self.model = weights.to(self.device).eval()
         # What a model's own file says of sampling (top_k, a penalty for repetition) is not what is measured here.
         self.model.generation_config = GenerationConfig()
-        self.tokenizer.chat_template = TEMPLATE.read_text()
+        self.tokenizer.chat_template = CHAT_TEMPLATE.read_text()
         self.temperature, self.max_new_tokens = temperature, max_new_tokens
         self.context = self.model.config.max_position_embeddings
         self.closing, self.closed = threading.Lock(), False

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from synthkit.core.errors import EndpointError, ParamError
 from synthkit.core.params import ScratchParams, SftParams
 from synthkit.core.paths import locate
-from synthkit.core.prompts import PROMPTS
+from synthkit.core.prompts import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TEMPLATE = PROMPTS / "chatml.jinja"
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
@@ -45,7 +44,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> "PreTrainedTokeniz
     )
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    fast.chat_template = TEMPLATE.read_text()
+    fast.chat_template = CHAT_TEMPLATE.read_text()
     return fast
 
 
@@ -83,5 +82,5 @@ def load_pretrained(model: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerBa
     if tokenizer.convert_tokens_to_ids("<|im_end|>") in (None, tokenizer.unk_token_id):
         raise ParamError(f"`{model}` has no <|im_end|> token", "use a model of the Qwen3 family")
     tokenizer.eos_token = "<|im_end|>"
-    tokenizer.chat_template = TEMPLATE.read_text()
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text()
     return weights, tokenizer

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 # An empty file takes room too, if not in blocks: with this, a number of files is bounded by a size.
 LEAST_FILE = 4096
 LONGEST_PATH = 3000
